@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/client"
+)
+
+// printer prints a room's events: as JSON, one object a line, or for people.
+type printer struct {
+	json   *json.Encoder // nil: for people
+	colour bool
+}
+
+func newPrinter(asJSON bool) *printer {
+	if asJSON {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetEscapeHTML(false)
+		return &printer{json: encoder}
+	}
+	return &printer{colour: term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""}
+}
+
+func (p *printer) print(event client.Event) {
+	if p.json != nil {
+		_ = p.json.Encode(object(event)) // nobody reads any more; the end of input comes soon
+		return
+	}
+	if line := p.line(event); line != "" {
+		fmt.Println(line)
+	}
+}
+
+// fields are the fields of one JSON object.
+type fields map[string]any
+
+// object gives an event as scripts see it.
+func object(event client.Event) fields {
+	switch e := event.(type) {
+	case client.Assigned:
+		return fields{"event": "assigned", "host": e.Host, "epoch": e.Epoch, "seconds": e.Took.Seconds()}
+	case client.Joined:
+		return withTruncated(fields{
+			"event": "joined", "room": e.Group.String(), "epoch": e.Epoch, "members": e.Members, "last_seq": e.LastSeq,
+		}, e.TruncatedTo)
+	case client.Resumed:
+		return withTruncated(fields{"event": "resumed", "after": e.After, "epoch": e.Epoch, "members": e.Members}, e.TruncatedTo)
+	case client.Message:
+		return fields{"event": "message", "seq": e.Seq, "from": e.From, "body": string(e.Body), "id": e.ID}
+	case client.Acked:
+		return fields{"event": "acked", "seq": e.Seq, "id": e.ID}
+	case client.Refused:
+		return fields{"event": "refused", "id": e.ID, "reason": e.Reason}
+	case client.Member:
+		return fields{"event": "member", "player": e.Player, "state": presence(e.Here)}
+	case client.Moved:
+		return fields{"event": "moved"}
+	case client.Closed:
+		return fields{"event": "closed", "code": e.Code, "reason": e.Reason, "reconnect": e.Reconnect}
+	}
+	return fields{"event": fmt.Sprintf("%T", event)}
+}
+
+func withTruncated(f fields, truncatedTo guildhall.Seq) fields {
+	if truncatedTo > 0 {
+		f["history_truncated"] = truncatedTo
+	}
+	return f
+}
+
+func presence(here bool) string {
+	if here {
+		return "here"
+	}
+	return "gone"
+}
+
+// line gives an event as people see it; "" for what they need not.
+func (p *printer) line(event client.Event) string {
+	switch e := event.(type) {
+	case client.Assigned:
+		return p.dim(fmt.Sprintf("* %s has the room (%.0f ms)", e.Host, e.Took.Seconds()*1000))
+	case client.Joined:
+		return p.dim(fmt.Sprintf("* you are in %s with %s", e.Group, names(e.Members))) + p.gone(e.TruncatedTo)
+	case client.Resumed:
+		return p.dim(fmt.Sprintf("* back behind message %d, with %s", e.After, names(e.Members))) + p.gone(e.TruncatedTo)
+	case client.Message:
+		return p.dim(fmt.Sprintf("%4d ", e.Seq)) + p.bold(string(e.From)) + ": " + printable(e.Body)
+	case client.Refused:
+		return p.dim("* not said: " + e.Reason)
+	case client.Member:
+		return p.dim(fmt.Sprintf("* %s is %s", e.Player, presence(e.Here)))
+	case client.Moved:
+		return p.dim("* the room moves")
+	case client.Closed:
+		if e.Reconnect {
+			return p.dim(fmt.Sprintf("* connection ended (%s), coming back", e.Code))
+		}
+		return p.dim("* " + e.Reason)
+	}
+	return ""
+}
+
+// printable keeps what somebody else wrote from driving this terminal.
+func printable(body []byte) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' && c != '\t' || c == 0x7f || c >= 0x80 && c < 0xa0 {
+			return '\uFFFD'
+		}
+		return c
+	}, string(body))
+}
+
+func (p *printer) gone(truncatedTo guildhall.Seq) string {
+	if truncatedTo == 0 {
+		return ""
+	}
+	return p.dim(fmt.Sprintf("\n* messages up to %d are not kept any more", truncatedTo))
+}
+
+func names(players []guildhall.PlayerID) string {
+	texts := make([]string, len(players))
+	for i, player := range players {
+		texts[i] = string(player)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func (p *printer) dim(text string) string  { return p.style("2", text) }
+func (p *printer) bold(text string) string { return p.style("1", text) }
+
+func (p *printer) style(code, text string) string {
+	if !p.colour {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}

@@ -1,0 +1,116 @@
+package embedded
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+
+	"github.com/guildhall-dev/guildhall/director"
+	"github.com/guildhall-dev/guildhall/frontend"
+	"github.com/guildhall-dev/guildhall/internal/process"
+	"github.com/guildhall-dev/guildhall/matchfunction"
+	"github.com/guildhall-dev/guildhall/roomserver"
+)
+
+// Config says what runs in this process and what is real. Its zero value runs everything here.
+type Config struct {
+	// Listen is where players call, host:port; "" means a free port of 127.0.0.1.
+	Listen string
+	// Data is the folder for all that lasts; "" means a temporary one that goes with the process.
+	Data string
+	// Hosts is how many Ready hosts the local fleet keeps; 0 means 2.
+	Hosts int
+
+	// NATS is the URL of a real NATS; "" means one in this process.
+	NATS string
+	// The addresses of a real Open Match; all three or none. "" means the stand-in.
+	OpenmatchFrontend, OpenmatchBackend, OpenmatchQuery string
+	// MatchfunctionAdvertise is what Open Match is told to call; "" means where the match function listens. With
+	// a real Open Match elsewhere the match function listens on all interfaces, at this port.
+	MatchfunctionAdvertise string
+	// AgonesAllocator is the address of a real allocator; "" means the stand-in with hosts as child processes.
+	AgonesAllocator string
+
+	// What each service has beside the addresses that are found out here: from the environment, or zero.
+	Frontend      frontend.Config
+	Director      director.Config
+	Matchfunction matchfunction.Config
+	Host          roomserver.Config
+
+	// HostCommand makes the process of a host, to which its environment is added; nil means this very program
+	// with the argument "roomserver".
+	HostCommand func() (*exec.Cmd, error)
+	// Logger for what is not a service's; nil means nowhere.
+	Logger *slog.Logger
+}
+
+// Load reads the services' settings from the environment. The names of variables that are read elsewhere are no
+// error.
+func (c *Config) Load(elsewhere []string) error {
+	return process.Load(elsewhere, c.Services()...)
+}
+
+// Open makes the services' loggers and metrics as their settings ask for.
+func (c *Config) Open() error {
+	names := []string{"frontend", "director", "matchfunction", "roomserver"}
+	for i, service := range c.Services() {
+		if err := service.(based).Base().Open(names[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// based is a service's Config.
+type based interface{ Base() *process.Common }
+
+// Services gives the settings of each service.
+func (c *Config) Services() []any {
+	return []any{&c.Frontend, &c.Director, &c.Matchfunction, &c.Host}
+}
+
+// Usage writes the table of variables that [Config.Load] reads.
+func Usage() error {
+	var c Config
+	return process.Usage(os.Stdout, c.Services()...)
+}
+
+func (c *Config) fill() {
+	if c.Listen == "" {
+		c.Listen = anyPort
+	}
+	if c.Hosts == 0 {
+		c.Hosts = 2
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.HostCommand == nil {
+		c.HostCommand = thisProgram
+	}
+	for _, service := range c.Services() {
+		service.(based).Base().FillIn()
+	}
+}
+
+// anyPort is a free port on the loopback interface.
+const anyPort = "127.0.0.1:0"
+
+func thisProgram() (*exec.Cmd, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return exec.Command(path, "roomserver"), nil
+}
+
+// isLoopback says whether an address can be reached from this machine only.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,91 @@
+package embedded
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/guildhall-dev/guildhall/internal/agoneslocal"
+	"github.com/guildhall-dev/guildhall/internal/process"
+)
+
+const (
+	// orphanTimeout is when the stand-in for Open Match deletes a ticket that nobody assigns. Frontends renew theirs
+	// long before.
+	orphanTimeout = 10 * time.Minute
+	// hostStopGrace is how long a host may take to move its rooms.
+	hostStopGrace = 30 * time.Second
+	// The names of a host's ports.
+	roomPort     = "room"
+	internalPort = "internal"
+)
+
+func (s *Stack) openAgones(undo *process.Undo) (err error) {
+	if s.config.AgonesAllocator != "" {
+		return nil
+	}
+	if _, err := s.config.HostCommand(); err != nil {
+		return fmt.Errorf("the program of a host: %w", err)
+	}
+	host := s.config.Host
+	process.FillZero(&host)
+	s.agones, err = agoneslocal.New(agoneslocal.Config{
+		Logger: s.config.Logger.With("service", "agones"), Metrics: s.config.Director.Metrics,
+		Fleet: agoneslocal.Fleet{
+			Ready: s.config.Hosts, Ports: []string{roomPort, internalPort}, StopGrace: hostStopGrace,
+			Counters: map[string]agoneslocal.Counter{"rooms": {Capacity: int64(host.RoomsPerHost)}},
+			Command:  s.hostCommand,
+			Output:   func(string) io.Writer { return os.Stderr },
+		},
+	})
+	if err != nil {
+		return err
+	}
+	undo.Add(s.agones.Close)
+	s.config.AgonesAllocator = s.agones.AllocatorAddr()
+	return nil
+}
+
+// hostCommand makes the process of one host. Its settings are the environment's, but for its addresses.
+func (s *Stack) hostCommand(server agoneslocal.GameServer) *exec.Cmd {
+	c := s.config.Host
+	c.AdminListen = anyPort
+	c.Listen = net.JoinHostPort(server.Address, strconv.Itoa(server.Ports[roomPort]))
+	c.InternalListen = net.JoinHostPort(server.Address, strconv.Itoa(server.Ports[internalPort]))
+	c.NATS, c.PassKeysFile, c.AgonesPort, c.Reflection = s.config.NATS, s.data.passKeys, roomPort, true
+	command, err := s.config.HostCommand()
+	if err != nil {
+		// It was there when the stack was opened. A command without a program fails to start, and the fleet says so.
+		command = exec.Command("")
+	}
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, process.Prefix+"_") {
+			command.Env = append(command.Env, pair)
+		}
+	}
+	command.Env = append(command.Env, process.Environ(&c)...)
+	return command
+}
+
+func hasReadyHost(servers []agoneslocal.GameServer) bool {
+	for _, server := range servers {
+		if server.State == agoneslocal.Ready {
+			return true
+		}
+	}
+	return false
+}
+
+// allInterfaces gives the address to listen on so that an advertised one is reached.
+func allInterfaces(advertised string) (string, error) {
+	_, port, err := net.SplitHostPort(advertised)
+	if err != nil {
+		return "", fmt.Errorf("the match function's advertised address %q: want host:port: %w", advertised, err)
+	}
+	return ":" + port, nil
+}

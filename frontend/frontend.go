@@ -1,0 +1,207 @@
+// Package frontend is where players come: it checks who they are, tells them where their group's room is, and
+// signs the pass that admits them.
+//
+// A live room is answered from the registry. Otherwise the players of one group who wait at this frontend share
+// one Open Match ticket: it carries this frontend's NATS inbox, where the director's answer arrives, so that a
+// player who waits costs Open Match nothing.
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	connectcors "connectrpc.com/cors"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/cors"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"open-match.dev/open-match/pkg/pb"
+
+	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
+	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/process"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+)
+
+// maxRequestBytes bounds a request: its largest part is a group's name.
+const maxRequestBytes = 16 << 10
+
+// Frontend is the service.
+type Frontend struct {
+	// Static after construction.
+	config   Config
+	logger   *slog.Logger
+	admin    *process.Admin
+	listener net.Listener
+	nats     *nats.Conn
+	match    *grpc.ClientConn
+	registry *registry.Registry
+	waits    *waits
+	lobby    *lobby
+}
+
+// New validates the configuration, connects, and opens the listeners.
+func New(config Config) (*Frontend, error) {
+	process.FillZero(&config)
+	config.FillIn()
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	var undo process.Undo
+	defer undo.Run()
+	f := &Frontend{config: config, logger: config.Logger}
+	var err error
+	if f.admin, err = process.NewAdmin(&config.Common); err != nil {
+		return nil, err
+	}
+	undo.Add(f.admin.Close)
+	if f.listener, err = process.Listen("LISTEN", config.Listen); err != nil {
+		return nil, err
+	}
+	undo.Add(f.listener.Close)
+	undo.Add(f.closeConns)
+	if err := f.connect(); err != nil {
+		return nil, err
+	}
+	if err := f.openLobby(); err != nil {
+		return nil, err
+	}
+	undo.Cancel()
+	return f, nil
+}
+
+func (f *Frontend) connect() error {
+	ctx, cancel := context.WithTimeout(context.Background(), f.config.NATSTimeout)
+	defer cancel()
+	conn, js, err := broker.Connect(f.config.Config, "frontend", f.logger)
+	if err != nil {
+		return err
+	}
+	f.nats = conn
+	f.registry, err = registry.Open(ctx, js, registry.Config{LeaseTTL: f.config.LeaseTTL, Replicas: f.config.NATSReplicas})
+	if err != nil {
+		return err
+	}
+	f.match, err = grpc.NewClient(f.config.OpenmatchFrontend, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("GUILDHALL_OPENMATCH_FRONTEND=%q: %w", f.config.OpenmatchFrontend, err)
+	}
+	return nil
+}
+
+func (f *Frontend) openLobby() error {
+	key, err := pass.LoadPrivateKey(f.config.PassKeyFile)
+	if err != nil {
+		return fmt.Errorf("GUILDHALL_PASS_KEY_FILE: %w", err)
+	}
+	var tokenKeys pass.PublicKeys
+	if f.config.TokenKeysFile != "" {
+		if tokenKeys, err = pass.LoadPublicKeys(f.config.TokenKeysFile); err != nil {
+			return fmt.Errorf("GUILDHALL_TOKEN_KEYS_FILE: %w", err)
+		}
+	}
+	if f.config.Development {
+		tokenKeys = append(tokenKeys, pass.DevelopmentKeys()...)
+	}
+	metrics := newMetrics(f.config.Metrics)
+	f.waits = newWaits(waitsConfig{
+		match: pb.NewFrontendServiceClient(f.match), nats: f.nats, registry: f.registry, logger: f.logger, metrics: metrics,
+		shards: f.config.Shards, ticketTTL: f.config.TicketTTL, lookAgain: f.config.LookAgain,
+	})
+	f.lobby = &lobby{
+		door:   &door{keys: tokenKeys, kinds: f.config.Kinds},
+		minter: pass.NewMinter(key), registry: f.registry, waits: f.waits, metrics: metrics,
+		held: newHeld(f.config.TicketTTL), stopping: make(chan struct{}),
+	}
+	return nil
+}
+
+func (f *Frontend) closeConns() error {
+	if f.match != nil {
+		_ = f.match.Close() // of no use to anybody any more
+	}
+	if f.nats != nil {
+		f.nats.Close()
+	}
+	return nil
+}
+
+// Addr gives the address that players call.
+func (f *Frontend) Addr() string { return f.listener.Addr().String() }
+
+// AdminAddr gives the address of the admin port.
+func (f *Frontend) AdminAddr() string { return f.admin.Addr() }
+
+// Started gives a channel that is closed once the service takes work.
+func (f *Frontend) Started() <-chan struct{} { return f.admin.Started() }
+
+// Close gives up what New opened, for a service that is not run.
+func (f *Frontend) Close() error {
+	return errors.Join(f.closeConns(), f.listener.Close(), f.admin.Close())
+}
+
+// Run serves until ctx ends. Players who wait then are told to come back, and their tickets are withdrawn.
+func (f *Frontend) Run(ctx context.Context) error {
+	defer f.closeConns()
+	server := &http.Server{
+		Handler: f.handler(), Protocols: process.CleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(f.logger.Handler(), slog.LevelDebug),
+	}
+	return process.RunAll(ctx, f.admin, f.registry, f.waits, process.Func(func(ctx context.Context) error {
+		select {
+		case <-f.registry.Synced():
+		case <-ctx.Done():
+			return nil
+		}
+		f.admin.SetReady()
+		defer f.lobby.held.dropAll()
+		stop := context.AfterFunc(ctx, func() {
+			f.admin.SetNotReady("stopping")
+			close(f.lobby.stopping)
+		})
+		defer stop()
+		return process.ServeHTTP(ctx, server, f.listener, f.config.StopGrace)
+	}))
+}
+
+func (f *Frontend) handler() http.Handler {
+	options := connect.WithHandlerOptions(connect.WithReadMaxBytes(maxRequestBytes))
+	services := []string{guildhallv1connect.LobbyServiceName}
+	mux := http.NewServeMux()
+	mux.Handle(guildhallv1connect.NewLobbyServiceHandler(f.lobby, options))
+	if f.config.Development {
+		services = append(services, guildhallv1connect.DevelopmentServiceName)
+		mux.Handle(guildhallv1connect.NewDevelopmentServiceHandler(&development{kinds: f.config.Kinds}, options))
+		reflector := grpcreflect.NewStaticReflector(services...)
+		mux.Handle(grpcreflect.NewHandlerV1(reflector))
+		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	}
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(services...)))
+	for prefix, handler := range f.config.Mounts {
+		mux.Handle(prefix, handler)
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: f.config.AllowOrigins,
+		AllowedMethods: connectcors.AllowedMethods(),
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization"),
+		ExposedHeaders: connectcors.ExposedHeaders(),
+		// With no origin configured rs/cors would let all in; a frontend that nobody told of pages lets none.
+		AllowOriginFunc: f.originFunc(),
+	}).Handler(mux)
+}
+
+func (f *Frontend) originFunc() func(string) bool {
+	if len(f.config.AllowOrigins) > 0 {
+		return nil
+	}
+	return func(string) bool { return f.config.Development }
+}

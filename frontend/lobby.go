@@ -1,0 +1,218 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
+	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+)
+
+// lobby answers LobbyService.
+type lobby struct {
+	// Static after construction.
+	door     *door
+	minter   *pass.Minter
+	registry *registry.Registry
+	waits    *waits
+	held     *held
+	metrics  *metrics
+	stopping chan struct{} // closed when players who wait have to go elsewhere
+}
+
+var _ guildhallv1connect.LobbyServiceHandler = (*lobby)(nil)
+
+var errStopping = connect.NewError(connect.CodeUnavailable, errors.New("this frontend is stopping: call again to reach another"))
+
+// FileTicket answers with an assignment, or with a ticket that this frontend holds for a while.
+func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildhallv1.FileTicketRequest]) (*connect.Response[guildhallv1.FileTicketResponse], error) {
+	who, err := l.door.check(request.Header(), request.Msg.GetGroup())
+	if err != nil {
+		return nil, l.refuse("FileTicket", err)
+	}
+	id := newTicketID(who.group)
+	response := &guildhallv1.FileTicketResponse{TicketId: id.String(), ExpiresAt: timestamppb.New(time.Now().Add(l.held.ttl))}
+	placement, live, err := l.live(ctx, who.group)
+	if err != nil {
+		return nil, l.refuse("FileTicket", err)
+	}
+	if live {
+		response.Assignment, err = l.admit(who, placement, pathLive, time.Now())
+		return connect.NewResponse(response), err
+	}
+	l.held.hold(id, who, l.waits.join(who.group))
+	return connect.NewResponse(response), nil
+}
+
+// WatchAssignment tells the state of a ticket until it is assigned.
+func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[guildhallv1.WatchAssignmentRequest], stream *connect.ServerStream[guildhallv1.WatchAssignmentResponse]) error {
+	id, who, err := l.ticket(request.Header(), request.Msg.GetTicketId())
+	if err != nil {
+		return l.refuse("WatchAssignment", err)
+	}
+	seat, err := l.held.watch(id, who)
+	if err != nil {
+		return l.refuse("WatchAssignment", err)
+	}
+	defer l.held.unwatch(id)
+	if seat == nil { // filed at another frontend, or dropped: this one takes it up
+		seat = l.waits.join(who.group)
+		defer seat.leave()
+	}
+	return l.await(ctx, id, who, seat,
+		func(w *guildhallv1.Waiting) error {
+			return stream.Send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Waiting{Waiting: w}})
+		},
+		func(a *guildhallv1.Assignment) error {
+			return stream.Send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Assignment{Assignment: a}})
+		})
+}
+
+// CancelTicket withdraws a ticket that this frontend holds. One that it does not is at another frontend, unwatched,
+// and will be dropped there.
+func (l *lobby) CancelTicket(_ context.Context, request *connect.Request[guildhallv1.CancelTicketRequest]) (*connect.Response[guildhallv1.CancelTicketResponse], error) {
+	id, who, err := l.ticket(request.Header(), request.Msg.GetTicketId())
+	if err != nil {
+		return nil, l.refuse("CancelTicket", err)
+	}
+	if err := l.held.cancel(id, who); err != nil {
+		return nil, l.refuse("CancelTicket", err)
+	}
+	return connect.NewResponse(&guildhallv1.CancelTicketResponse{}), nil
+}
+
+// Enter files a ticket, watches it, and withdraws it when the caller goes away.
+func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.EnterRequest], stream *connect.ServerStream[guildhallv1.EnterResponse]) error {
+	who, err := l.door.check(request.Header(), request.Msg.GetGroup())
+	if err != nil {
+		return l.refuse("Enter", err)
+	}
+	sendAssignment := func(a *guildhallv1.Assignment) error {
+		return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Assignment{Assignment: a}})
+	}
+	start := time.Now()
+	placement, live, err := l.live(ctx, who.group)
+	if err != nil {
+		return l.refuse("Enter", err)
+	}
+	if live {
+		assignment, err := l.admit(who, placement, pathLive, start)
+		if err != nil {
+			return err
+		}
+		return sendAssignment(assignment)
+	}
+	seat := l.waits.join(who.group)
+	defer seat.leave()
+	return l.await(ctx, newTicketID(who.group), who, seat, func(w *guildhallv1.Waiting) error {
+		return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Waiting{Waiting: w}})
+	}, sendAssignment)
+}
+
+// await sends that the player waits, and where the room is once it is known.
+func (l *lobby) await(ctx context.Context, id ticketID, who visitor, seat *seat, waiting func(*guildhallv1.Waiting) error, assigned func(*guildhallv1.Assignment) error) error {
+	start := time.Now()
+	select {
+	case <-seat.wait.done:
+	default:
+		if err := waiting(&guildhallv1.Waiting{TicketId: id.String(), Players: seat.wait.players.Load()}); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-seat.wait.done:
+	case <-l.stopping:
+		return errStopping
+	case <-l.held.cancelled(id):
+		return connect.NewError(connect.CodeNotFound, errCancelled)
+	case <-ctx.Done():
+		return contextError(ctx)
+	}
+	if seat.wait.placement == nil {
+		return errStopping
+	}
+	assignment, err := l.admit(who, seat.wait.placement, pathTicket, start)
+	if err != nil {
+		return err
+	}
+	return assigned(assignment)
+}
+
+// live gives the group's room if there is one. The claim is read from the registry itself: a view would be late
+// for the one who comes right behind the first.
+func (l *lobby) live(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, bool, error) {
+	placement, live, err := findLive(ctx, l.registry, group)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, false, contextError(ctx)
+		}
+		return nil, false, connect.NewError(connect.CodeUnavailable, errors.New("the registry does not answer: try again"))
+	}
+	return placement, live, nil
+}
+
+// findLive looks in the registry for a group's live room.
+func findLive(ctx context.Context, r *registry.Registry, group guildhall.Group) (*guildhallv1.Placement, bool, error) {
+	claim, err := r.Claim(ctx, group)
+	if errors.Is(err, registry.ErrNoClaim) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	host, alive := r.HostInView(claim.Host)
+	if !alive || host.State == registry.HostDraining || host.State == registry.HostClosing {
+		return nil, false, nil
+	}
+	return &guildhallv1.Placement{
+		Group: group.String(), Host: string(claim.Host), Address: host.Address, Epoch: uint64(claim.Epoch),
+	}, true, nil
+}
+
+// admit signs a pass.
+func (l *lobby) admit(who visitor, placement *guildhallv1.Placement, path string, since time.Time) (*guildhallv1.Assignment, error) {
+	signed, expires, err := l.minter.Mint(pass.Pass{
+		Player: who.player, Group: who.group,
+		Host: guildhall.HostName(placement.GetHost()), Epoch: guildhall.Epoch(placement.GetEpoch()),
+	})
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, errors.New("no pass could be signed"))
+	}
+	l.metrics.entered(path, time.Since(since))
+	return &guildhallv1.Assignment{
+		Group: who.group.String(), Host: placement.GetHost(), Address: placement.GetAddress(), Epoch: placement.GetEpoch(),
+		Pass: signed, PassExpiresAt: timestamppb.New(expires),
+	}, nil
+}
+
+// ticket checks that a ticket is the caller's to ask for.
+func (l *lobby) ticket(header http.Header, text string) (ticketID, visitor, error) {
+	id, err := parseTicketID(text)
+	if err != nil {
+		return ticketID{}, visitor{}, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	who, err := l.door.check(header, id.group.String())
+	return id, who, err
+}
+
+// refuse counts a refusal and gives it on.
+func (l *lobby) refuse(method string, err error) error {
+	l.metrics.refused.WithLabelValues(method, connect.CodeOf(err).String()).Inc()
+	return err
+}
+
+// contextError says in a call's own terms why its context has ended.
+func contextError(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return connect.NewError(connect.CodeDeadlineExceeded, ctx.Err())
+	}
+	return connect.NewError(connect.CodeCanceled, ctx.Err())
+}

@@ -1,0 +1,122 @@
+package frontend
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"open-match.dev/open-match/pkg/pb"
+
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/ticket"
+)
+
+const (
+	// callTimeout bounds one call to Open Match.
+	callTimeout = 5 * time.Second
+	// The pause before a ticket that could not be filed is tried again: it doubles up to the longest.
+	firstFilePause = 50 * time.Millisecond
+	maxFilePause   = 2 * time.Second
+)
+
+// run files the group's ticket, keeps it filed, and gives where the group was placed; nil if ctx ended first. It
+// also gives the ticket that is left in Open Match, if any, for the caller to withdraw.
+func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.Placement, id string) {
+	id = w.file(ctx, shared)
+	renew := time.NewTicker(w.ticketTTL * 2 / 3)
+	defer renew.Stop()
+	look := time.NewTicker(w.lookAgain)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		select {
+		case placement := <-shared.answers:
+			w.metrics.answers.WithLabelValues("told").Inc()
+			return placement, id
+		case <-look.C:
+			placement, gone := w.look(ctx, shared, id)
+			if placement != nil {
+				w.metrics.answers.WithLabelValues("found").Inc()
+				return placement, id
+			}
+			if gone {
+				id = w.file(ctx, shared)
+			}
+		case <-renew.C:
+			old := id
+			id = w.file(ctx, shared)
+			w.withdraw(ctx, old)
+		case <-ctx.Done():
+		}
+	}
+	return nil, id
+}
+
+// file creates the group's ticket, and tries until it has; "" if ctx ended first.
+func (w *waits) file(ctx context.Context, shared *wait) (id string) {
+	for pause := firstFilePause; ctx.Err() == nil; pause = min(2*pause, maxFilePause) {
+		id, err := w.create(ctx, shared)
+		if err == nil {
+			w.metrics.filed.WithLabelValues("filed").Inc()
+			return id
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		w.metrics.filed.WithLabelValues("failed").Inc()
+		w.logger.Warn("filing a ticket failed; trying again", "group", shared.group, "error", err, "again_in", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	return ""
+}
+
+// create creates one ticket. It is not called off with ctx: a call that was would leave a ticket in Open Match of
+// which nobody knows the id.
+func (w *waits) create(ctx context.Context, shared *wait) (string, error) {
+	wanted, err := ticket.New(ticket.Details{Group: shared.group, Inbox: w.inbox, ExpiresAt: time.Now().Add(w.ticketTTL)}, w.shards)
+	if err != nil {
+		return "", err
+	}
+	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	created, err := w.match.CreateTicket(callCtx, &pb.CreateTicketRequest{Ticket: wanted})
+	if err != nil {
+		return "", err
+	}
+	return created.GetId(), nil
+}
+
+// look is for when the word of an assignment was lost: it looks whether the group's room is live by now, and
+// whether the ticket is still there.
+func (w *waits) look(ctx context.Context, shared *wait, id string) (placement *guildhallv1.Placement, gone bool) {
+	placement, live, err := findLive(ctx, w.registry, shared.group)
+	if err != nil {
+		w.logger.Warn("looking for a room failed", "group", shared.group, "error", err)
+	}
+	if live {
+		return placement, false
+	}
+	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	found, err := w.match.GetTicket(callCtx, &pb.GetTicketRequest{TicketId: id})
+	if err != nil {
+		return nil, status.Code(err) == codes.NotFound
+	}
+	// Assigned, but the room is not live any more: this ticket will never be matched again.
+	return nil, found.GetAssignment() != nil
+}
+
+// withdraw deletes a ticket. One that stays because Open Match does not answer expires.
+func (w *waits) withdraw(ctx context.Context, id string) {
+	if id == "" {
+		return
+	}
+	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	if _, err := w.match.DeleteTicket(callCtx, &pb.DeleteTicketRequest{TicketId: id}); err != nil {
+		w.logger.Warn("withdrawing a ticket failed; it will expire", "ticket", id, "error", err)
+	}
+}

@@ -1,0 +1,52 @@
+package agoneslocal
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+
+	"agones.dev/agones/pkg/sdk"
+	"agones.dev/agones/pkg/sdk/beta"
+	"google.golang.org/grpc"
+)
+
+// sidecar is the SDK server of one game server.
+type sidecar struct {
+	sdk.UnimplementedSDKServer
+	store    *store
+	gs       *gameServer
+	log      *slog.Logger
+	listener net.Listener
+	grpc     *grpc.Server
+}
+
+func openSidecar(store *store, gs *gameServer, log *slog.Logger) (*sidecar, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
+	if err != nil {
+		return nil, fmt.Errorf("listen for the SDK server: %w", err)
+	}
+	s := &sidecar{
+		store:    store,
+		gs:       gs,
+		log:      log.With("gameserver", gs.Name),
+		listener: listener,
+		grpc:     grpc.NewServer(),
+	}
+	sdk.RegisterSDKServer(s.grpc, s)
+	beta.RegisterSDKServer(s.grpc, &betaSidecar{store: store, gs: gs})
+	return s, nil
+}
+
+func (s *sidecar) address() string { return s.listener.Addr().String() }
+
+func (s *sidecar) serve() {
+	if err := s.grpc.Serve(s.listener); err != nil {
+		s.log.Error("SDK server failed", "error", err)
+	}
+}
+
+// stop ends calls in flight too: whoever made them is gone.
+func (s *sidecar) stop() {
+	s.grpc.Stop()
+	s.listener.Close()
+}

@@ -1,0 +1,112 @@
+// Package brokerlocal runs a NATS server with JetStream inside this process: what a cluster is to an
+// installation on Kubernetes, to `guildhall up` and to the tests.
+package brokerlocal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Config says where the server listens and keeps its files.
+type Config struct {
+	// Port on the loopback interface; 0 takes a free one.
+	Port int
+	// Folder for JetStream's files.
+	Folder string
+	// Logger for what the server has to say; nil means nowhere.
+	Logger *slog.Logger
+}
+
+// Server is a NATS server in this process.
+type Server struct {
+	nats *server.Server
+}
+
+// startWithin bounds how long the server may take to accept connections; it takes about 30 ms.
+const startWithin = 20 * time.Second
+
+// Start starts a server and waits until it accepts connections.
+func Start(config Config) (*Server, error) {
+	if err := checkFolder(config.Folder); err != nil {
+		return nil, err
+	}
+	port := config.Port
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	nats, err := server.NewServer(&server.Options{
+		ServerName: "guildhall",
+		Host:       "127.0.0.1",
+		Port:       port,
+		JetStream:  true,
+		StoreDir:   config.Folder,
+		NoSigs:     true,
+		// JetStream's own default is a share of the machine's memory and disk; a laptop wants neither.
+		JetStreamMaxMemory: 256 << 20,
+		JetStreamMaxStore:  16 << 30,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("NATS: %w", err)
+	}
+	logger := config.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	nats.SetLoggerV2(adapter{logger}, false, false, false)
+	nats.Start()
+	if !nats.ReadyForConnections(startWithin) {
+		nats.Shutdown()
+		return nil, errors.New("NATS did not start; its log says why")
+	}
+	return &Server{nats: nats}, nil
+}
+
+// checkFolder finds out before the server does, which would only log it, whether the folder can be used.
+func checkFolder(folder string) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("data folder %s: %w", folder, err)
+	}
+	probe, err := os.CreateTemp(folder, ".probe-*")
+	if err != nil {
+		return fmt.Errorf("data folder %s: cannot write there: %w", folder, err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// URL gives the address that clients connect to.
+func (s *Server) URL() string { return s.nats.ClientURL() }
+
+// Run waits until ctx ends and shuts the server down.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.Stop()
+	return nil
+}
+
+// Stop shuts the server down and waits until its files are written.
+func (s *Server) Stop() {
+	s.nats.Shutdown()
+	s.nats.WaitForShutdown()
+}
+
+// adapter gives the server's log lines to slog.
+type adapter struct{ logger *slog.Logger }
+
+func (a adapter) Noticef(format string, v ...any) { a.logger.Debug(fmt.Sprintf(format, v...)) }
+func (a adapter) Warnf(format string, v ...any)   { a.logger.Warn(fmt.Sprintf(format, v...)) }
+func (a adapter) Fatalf(format string, v ...any)  { a.logger.Error(fmt.Sprintf(format, v...)) }
+func (a adapter) Errorf(format string, v ...any)  { a.logger.Error(fmt.Sprintf(format, v...)) }
+func (a adapter) Debugf(format string, v ...any)  { a.logger.Debug(fmt.Sprintf(format, v...)) }
+func (a adapter) Tracef(format string, v ...any)  { a.logger.Debug(fmt.Sprintf(format, v...)) }
+
+var _ server.Logger = adapter{}
+
+// Folder gives the folder for JetStream inside a data folder.
+func Folder(data string) string { return filepath.Join(data, "nats") }

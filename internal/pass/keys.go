@@ -1,0 +1,119 @@
+// Package pass holds the two signed words of Guildhall. A player token says who somebody is and which groups are
+// theirs; the game's own login signs it and the frontend checks it. A pass admits one player to one group's room
+// on one host at one epoch; the frontend signs it and the host checks it. Both are JWTs signed with EdDSA.
+package pass
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// PublicKeys are the keys of which any may have signed: while a key is replaced, two are good.
+type PublicKeys []ed25519.PublicKey
+
+// NewKey makes a private key.
+func NewKey() (ed25519.PrivateKey, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	return key, nil
+}
+
+// developmentKey signs player tokens where the frontend runs in development mode. It is public on purpose: in
+// that mode anybody may be anybody.
+func developmentKey() ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte("guildhall development key: signs player tokens for whoever asks"))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// LoadPrivateKey reads an Ed25519 private key: PEM, PKCS #8, as `openssl genpkey -algorithm ed25519` writes it.
+func LoadPrivateKey(file string) (ed25519.PrivateKey, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading a private key: %w", err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, fmt.Errorf("%s: want a PEM block PRIVATE KEY", file)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	key, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s: the key is %T, want Ed25519", file, parsed)
+	}
+	return key, nil
+}
+
+// LoadPublicKeys reads one or more Ed25519 public keys: PEM blocks as `openssl pkey -pubout` writes them, one
+// behind the other.
+func LoadPublicKeys(file string) (PublicKeys, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading public keys: %w", err)
+	}
+	var keys PublicKeys
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: key %d: %w", file, len(keys)+1, err)
+		}
+		key, ok := parsed.(ed25519.PublicKey)
+		if !ok {
+			return nil, fmt.Errorf("%s: key %d is %T, want Ed25519", file, len(keys)+1, parsed)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s: want a PEM block PUBLIC KEY", file)
+	}
+	return keys, nil
+}
+
+// SaveKeyPair writes a private key, readable by its owner only, and its public key, as the loaders read them.
+func SaveKeyPair(key ed25519.PrivateKey, privateFile, publicFile string) error {
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encoding a private key: %w", err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return fmt.Errorf("encoding a public key: %w", err)
+	}
+	return errors.Join(
+		os.WriteFile(privateFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+		os.WriteFile(publicFile, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o644),
+	)
+}
+
+func sign(key ed25519.PrivateKey, claims jwt.Claims) (string, error) {
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(crypto.Signer(key))
+	if err != nil {
+		return "", fmt.Errorf("signing: %w", err)
+	}
+	return signed, nil
+}
+
+// verify checks signature, audience and expiry and fills claims in.
+func verify(keys PublicKeys, audience, signed string, claims jwt.Claims) error {
+	set := jwt.VerificationKeySet{}
+	for _, key := range keys {
+		set.Keys = append(set.Keys, key)
+	}
+	_, err := jwt.ParseWithClaims(signed, claims, func(*jwt.Token) (any, error) { return set, nil },
+		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
+		jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithLeeway(clockSkew))
+	return err
+}

@@ -1,0 +1,139 @@
+package process
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// Prefix is what every environment variable of Guildhall begins with.
+const Prefix = "GUILDHALL"
+
+// unusedPrefix is one that no variable begins with: under it envconfig finds nothing but defaults.
+const unusedPrefix = Prefix + "_DEFAULTS_ONLY"
+
+// Load reads configurations from the environment. A value that does not parse is an error that names the variable;
+// so is a GUILDHALL_ variable that no field answers to and that is not among those read elsewhere.
+func Load(elsewhere []string, configs ...any) error {
+	for _, config := range configs {
+		if err := envconfig.Process(Prefix, config); err != nil {
+			return describe(err)
+		}
+	}
+	return CheckUnknown(elsewhere, configs...)
+}
+
+// CheckUnknown is an error if there is a GUILDHALL_ variable that no field of the configurations answers to and that
+// is not among those read elsewhere.
+func CheckUnknown(elsewhere []string, configs ...any) error {
+	known := map[string]bool{}
+	for _, name := range elsewhere {
+		known[name] = true
+	}
+	for _, config := range configs {
+		for _, v := range variables(config) {
+			known[v.name] = true
+		}
+	}
+	return checkUnknown(os.Environ(), known)
+}
+
+func describe(err error) error {
+	if parse, ok := err.(*envconfig.ParseError); ok { //nolint:errorlint // envconfig returns it unwrapped
+		return fmt.Errorf("%s=%q: %w (want %s)", parse.KeyName, parse.Value, parse.Err, parse.TypeName)
+	}
+	return err
+}
+
+// serviceLink matches the variables that Kubernetes sets for each Service of a namespace: one that is called
+// guildhall-… would make every pod beside it fail.
+var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_PROTO|_PORT|_ADDR)?)?)$`)
+
+func checkUnknown(environ []string, known map[string]bool) error {
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		switch {
+		case !strings.HasPrefix(name, Prefix+"_") || known[name]:
+		case strings.HasPrefix(name, Prefix+"_TEST_"): // addresses for the test suites
+		case serviceLink.MatchString(name) && isServiceLink(name, value):
+		default:
+			return fmt.Errorf("%s is not a variable of this program; --help lists them", name)
+		}
+	}
+	return nil
+}
+
+func isServiceLink(name, value string) bool {
+	return !strings.HasSuffix(name, "_PORT") || strings.HasPrefix(value, "tcp://") || strings.HasPrefix(value, "udp://")
+}
+
+// FillZero sets every field of config that is zero to the default of its tag, so that a Config made by hand
+// and one from the environment mean the same.
+func FillZero(config any) {
+	fresh := reflect.New(reflect.TypeOf(config).Elem()).Interface()
+	if err := envconfig.Process(unusedPrefix, fresh); err != nil {
+		panic(fmt.Sprintf("a default of %T does not parse: %v", config, err)) // a test covers every Config
+	}
+	defaults := variables(fresh)
+	for i, v := range variables(config) {
+		if v.field.IsZero() {
+			v.field.Set(defaults[i].field)
+		}
+	}
+}
+
+// Environ gives the environment from which [Load] reads this very configuration.
+func Environ(config any) []string {
+	var environ []string
+	for _, v := range variables(config) {
+		if !v.field.IsZero() {
+			environ = append(environ, fmt.Sprintf("%s=%v", v.name, v.field.Interface()))
+		}
+	}
+	return environ
+}
+
+// Usage writes the table of variables that configs are read from; one that several share stands once.
+func Usage(w io.Writer, configs ...any) error {
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "VARIABLE\tDEFAULT\tMEANING")
+	seen := map[string]bool{}
+	for _, config := range configs {
+		for _, v := range variables(config) {
+			if !seen[v.name] {
+				fmt.Fprintf(table, "%s\t%s\t%s\n", v.name, v.tag.Get("default"), v.tag.Get("desc"))
+			}
+			seen[v.name] = true
+		}
+	}
+	return table.Flush()
+}
+
+// variable is one field of a Config.
+type variable struct {
+	name  string
+	field reflect.Value
+	tag   reflect.StructTag
+}
+
+// variables lists the fields of a Config as envconfig sees them. It shows its list only to a template.
+func variables(config any) []variable {
+	var list []variable
+	collect := func(key string, field reflect.Value, tag reflect.StructTag) string {
+		list = append(list, variable{name: key, field: field, tag: tag})
+		return ""
+	}
+	visit := template.Must(template.New("").Funcs(template.FuncMap{"collect": collect}).
+		Parse(`{{range .}}{{collect .Key .Field .Tags}}{{end}}`))
+	if err := envconfig.Usaget(Prefix, config, io.Discard, visit); err != nil {
+		panic(fmt.Sprintf("%T is no configuration: %v", config, err))
+	}
+	return list
+}

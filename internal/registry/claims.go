@@ -1,0 +1,150 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/xid"
+
+	"github.com/guildhall-dev/guildhall"
+)
+
+// ErrNoClaim says that no host owns the group's room: it may be placed.
+var ErrNoClaim = errors.New("registry: the group has no claim")
+
+// ErrClaimLost says that somebody else wrote the claim meanwhile. Read it again: it says where the room is now.
+var ErrClaimLost = errors.New("registry: the claim has changed")
+
+// Claim is the record that a host owns a group's room.
+type Claim struct {
+	Group guildhall.Group
+	Host  guildhall.HostName
+	// Epoch is the revision of the write that gave the room to the host.
+	Epoch guildhall.Epoch
+	// Since is when that write was made, by the clock of NATS.
+	Since time.Time
+}
+
+// claimRecord is a claim's value in the bucket; what else belongs to it is its key and its revision.
+type claimRecord struct {
+	Host guildhall.HostName `json:"host"`
+	// Nonce tells a writer whose reply was lost that it was its own write.
+	Nonce string `json:"nonce"`
+}
+
+// Claim reads the claim of a group; [ErrNoClaim] if there is none.
+func (r *Registry) Claim(ctx context.Context, group guildhall.Group) (Claim, error) {
+	entry, err := r.claims.Get(ctx, group.Key())
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrKeyDeleted) {
+		return Claim{}, ErrNoClaim
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("reading the claim of %s: %w", group, err)
+	}
+	claim, _, err := decodeClaim(entry)
+	return claim, err
+}
+
+func decodeClaim(entry jetstream.KeyValueEntry) (Claim, claimRecord, error) {
+	group, err := guildhall.ParseGroupKey(entry.Key())
+	if err != nil {
+		return Claim{}, claimRecord{}, fmt.Errorf("registry: %w", err)
+	}
+	var record claimRecord
+	if err := json.Unmarshal(entry.Value(), &record); err != nil {
+		return Claim{}, claimRecord{}, fmt.Errorf("registry: the claim of %s does not decode: %w", group, err)
+	}
+	return Claim{
+		Group: group, Host: record.Host, Epoch: guildhall.Epoch(entry.Revision()), Since: entry.Created(),
+	}, record, nil
+}
+
+// Take gives a group's room to a host, over the claim of epoch over, or over none if that is 0. It is
+// [ErrClaimLost] if the claim is another by now. Only one of several takers over the same epoch succeeds.
+func (r *Registry) Take(ctx context.Context, group guildhall.Group, host guildhall.HostName, over guildhall.Epoch) (Claim, error) {
+	record := claimRecord{Host: host, Nonce: xid.New().String()}
+	value, err := json.Marshal(record)
+	if err != nil {
+		return Claim{}, fmt.Errorf("encoding the claim of %s: %w", group, err)
+	}
+	var revision uint64
+	if over == 0 {
+		revision, err = r.claims.Create(ctx, group.Key(), value)
+	} else {
+		revision, err = r.claims.Update(ctx, group.Key(), value, uint64(over))
+	}
+	if err == nil {
+		return Claim{Group: group, Host: host, Epoch: guildhall.Epoch(revision), Since: time.Now()}, nil
+	}
+	return r.afterTake(ctx, group, record, err)
+}
+
+// afterTake finds out how a write ended that did not say so. Even a refusal is no answer: the client library
+// may have sent the write twice, and the second is refused because of the first.
+func (r *Registry) afterTake(ctx context.Context, group guildhall.Group, mine claimRecord, cause error) (Claim, error) {
+	entry, err := r.claims.Get(ctx, group.Key())
+	if err == nil {
+		claim, record, err := decodeClaim(entry)
+		if err == nil && record == mine {
+			return claim, nil
+		}
+	}
+	if isConflict(cause) {
+		return Claim{}, ErrClaimLost
+	}
+	return Claim{}, fmt.Errorf("claiming %s for %s: %w", group, mine.Host, cause)
+}
+
+func isConflict(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch)
+}
+
+// Release gives a claim back. One that is another by now is left alone, and that is no error.
+func (r *Registry) Release(ctx context.Context, claim Claim) error {
+	err := r.claims.Purge(ctx, claim.Group.Key(), jetstream.LastRevision(uint64(claim.Epoch)), jetstream.PurgeTTL(markerTTL))
+	if err == nil || isConflict(err) || isWrongSequence(err) {
+		return nil
+	}
+	return fmt.Errorf("releasing the claim of %s: %w", claim.Group, err)
+}
+
+func isWrongSequence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// Claims lists every claim, by group.
+func (r *Registry) Claims(ctx context.Context) ([]Claim, error) {
+	watcher, err := r.claims.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("listing claims: %w", err)
+	}
+	defer func() { _ = watcher.Stop() }() // it only ends the subscription
+	var claims []Claim
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("listing claims: %w", ctx.Err())
+		case entry, open := <-watcher.Updates():
+			if !open {
+				return nil, errors.New("listing claims: the watch broke")
+			}
+			if entry == nil { // all that was there has been told
+				slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Group.String(), b.Group.String()) })
+				return claims, nil
+			}
+			claim, _, err := decodeClaim(entry)
+			if err != nil {
+				return nil, err
+			}
+			claims = append(claims, claim)
+		}
+	}
+}

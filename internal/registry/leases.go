@@ -1,0 +1,142 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/guildhall-dev/guildhall"
+)
+
+// ErrNoLease says that the host is not alive, as far as the registry knows: its claims may be taken over.
+var ErrNoLease = errors.New("registry: the host has no lease")
+
+// ErrLeaseLost says that the lease has run out or is another process's: what was held by it must not be served
+// before [Registry.Grant] has granted a new one.
+var ErrLeaseLost = errors.New("registry: the lease is lost")
+
+// HostState is what a host is to a director.
+type HostState string
+
+// The states of a host, in the order of its life.
+const (
+	// HostReady is a host that Agones may give to anybody, or take away.
+	HostReady HostState = "ready"
+	// HostAllocated is a host that takes rooms.
+	HostAllocated HostState = "allocated"
+	// HostDraining is a host that takes none and moves those that it has.
+	HostDraining HostState = "draining"
+	// HostClosing is a host without rooms that is about to go.
+	HostClosing HostState = "closing"
+)
+
+// Lease is a host's sign of life, and what it says of itself.
+type Lease struct {
+	Host    guildhall.HostName `json:"host"`
+	State   HostState          `json:"state"`
+	Version string             `json:"version"`
+	// Rooms and RoomsCapacity count rooms; Players counts who is connected.
+	Rooms         int `json:"rooms"`
+	RoomsCapacity int `json:"rooms_capacity"`
+	Players       int `json:"players"`
+	// Address is where players dial, InternalAddress where directors do; host:port both.
+	Address         string `json:"address"`
+	InternalAddress string `json:"internal_address"`
+	PID             int    `json:"pid"`
+}
+
+// Grant is a lease that this process holds. It belongs to one goroutine.
+type Grant struct {
+	registry *Registry
+	host     guildhall.HostName
+	revision uint64
+}
+
+// Grant gives a host its first lease, or a new one after [ErrLeaseLost]. While another process of that name
+// holds one, it is [ErrLeaseLost]: try again after a moment.
+func (r *Registry) Grant(ctx context.Context, lease Lease) (*Grant, error) {
+	value, err := json.Marshal(lease)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the lease of %s: %w", lease.Host, err)
+	}
+	revision, err := r.leases.Create(ctx, string(lease.Host), value)
+	if isConflict(err) {
+		return nil, fmt.Errorf("%w: %s is held by another process", ErrLeaseLost, lease.Host)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("granting the lease of %s: %w", lease.Host, err)
+	}
+	return &Grant{registry: r, host: lease.Host, revision: revision}, nil
+}
+
+// Renew renews the lease and says what is new of the host. [ErrLeaseLost] is final for this grant; after any
+// other error the lease may or may not have been renewed.
+func (g *Grant) Renew(ctx context.Context, lease Lease) error {
+	value, err := json.Marshal(lease)
+	if err != nil {
+		return fmt.Errorf("encoding the lease of %s: %w", g.host, err)
+	}
+	revision, err := g.registry.leases.Update(ctx, string(g.host), value, g.revision)
+	if err == nil {
+		g.revision = revision
+		return nil
+	}
+	if !isConflict(err) {
+		return fmt.Errorf("renewing the lease of %s: %w", g.host, err)
+	}
+	return g.adopt(ctx, lease)
+}
+
+// adopt looks whether a conflict was with our own earlier write whose reply was lost. The lease carries the
+// process id, which two processes of one name on one machine do not share.
+func (g *Grant) adopt(ctx context.Context, lease Lease) error {
+	entry, err := g.registry.leases.Get(ctx, string(g.host))
+	if err != nil {
+		return fmt.Errorf("%w: %s", ErrLeaseLost, g.host)
+	}
+	var stored Lease
+	if json.Unmarshal(entry.Value(), &stored) != nil || stored.PID != lease.PID || stored.InternalAddress != lease.InternalAddress {
+		return fmt.Errorf("%w: %s is held by another process", ErrLeaseLost, g.host)
+	}
+	g.revision = entry.Revision()
+	return nil
+}
+
+// Return gives the lease back: the host is gone.
+func (g *Grant) Return(ctx context.Context) error {
+	err := g.registry.leases.Purge(ctx, string(g.host), jetstream.LastRevision(g.revision), jetstream.PurgeTTL(markerTTL))
+	if err != nil && !isWrongSequence(err) && !isConflict(err) {
+		return fmt.Errorf("returning the lease of %s: %w", g.host, err)
+	}
+	return nil
+}
+
+// Host reads the lease of a host from the registry itself, not from the view; [ErrNoLease] if there is none.
+func (r *Registry) Host(ctx context.Context, name guildhall.HostName) (Lease, error) {
+	entry, err := r.leases.Get(ctx, string(name))
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrKeyDeleted) {
+		return Lease{}, ErrNoLease
+	}
+	if err != nil {
+		return Lease{}, fmt.Errorf("reading the lease of %s: %w", name, err)
+	}
+	return decodeLease(entry)
+}
+
+func decodeLease(entry jetstream.KeyValueEntry) (Lease, error) {
+	var lease Lease
+	if err := json.Unmarshal(entry.Value(), &lease); err != nil {
+		return Lease{}, fmt.Errorf("registry: the lease of %s does not decode: %w", entry.Key(), err)
+	}
+	return lease, nil
+}
+
+// ServeUntil gives the instant, by this process's monotonic clock, until which a host may serve on the strength
+// of a renewal that it sent at the given instant. The margin covers what this clock may lag behind NATS's.
+func (r *Registry) ServeUntil(sent time.Time) time.Time {
+	return sent.Add(r.leaseTTL - r.leaseTTL/6)
+}

@@ -1,0 +1,116 @@
+package roomlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+)
+
+// Writer appends to one group's log for one epoch. It belongs to one goroutine at a time.
+type Writer struct {
+	log   *Log
+	group guildhall.Group
+	epoch guildhall.Epoch
+	// The last entry that this writer knows: the next one goes right behind it, or nowhere.
+	sequence uint64
+	lastSeq  guildhall.Seq
+}
+
+// Open makes the log of a group this epoch's: it appends the barrier behind which no writer of an earlier epoch
+// can append, and reads back the last messages, at most so many, in order. [ErrFenced] if a later epoch has it.
+func (l *Log) Open(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch, history int) (*Writer, []*guildhallv1.Message, error) {
+	w := &Writer{log: l, group: group, epoch: epoch}
+	for {
+		last, err := l.last(ctx, group)
+		if err != nil {
+			return nil, nil, err
+		}
+		if last.Epoch > uint64(epoch) {
+			return nil, nil, ErrFenced
+		}
+		w.sequence, w.lastSeq = last.sequence, guildhall.Seq(last.LastSeq)
+		barrier := &guildhallv1.LogEntry{Epoch: uint64(epoch), LastSeq: last.LastSeq}
+		err = w.publish(ctx, barrier)
+		if errors.Is(err, errBehind) {
+			continue // the old writer appended between our look and our barrier: look again
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("opening the log of %s: %w", group, err)
+		}
+		messages, err := l.read(ctx, group, last, history)
+		return w, messages, err
+	}
+}
+
+// LastSeq gives the number of the last message in the log.
+func (w *Writer) LastSeq() guildhall.Seq { return w.lastSeq }
+
+// Append numbers messages, which must not be empty, and appends them as one entry. After nil they are durable.
+// [ErrFenced] is final. After any other error they may or may not be in the log: call [Writer.Append] again
+// with the very same messages until it says.
+func (w *Writer) Append(ctx context.Context, messages []*guildhallv1.Message) error {
+	for i, m := range messages {
+		m.Seq = uint64(w.lastSeq) + uint64(i) + 1
+	}
+	next := &guildhallv1.LogEntry{
+		Epoch: uint64(w.epoch), LastSeq: uint64(w.lastSeq) + uint64(len(messages)), Messages: messages,
+	}
+	err := w.publish(ctx, next)
+	if errors.Is(err, errBehind) {
+		err = w.catchUp(ctx, next)
+	}
+	if err != nil {
+		return fmt.Errorf("appending to the log of %s: %w", w.group, err)
+	}
+	w.lastSeq = guildhall.Seq(next.LastSeq)
+	return nil
+}
+
+// errBehind says that the subject's last entry is not the one that this writer knows.
+var errBehind = errors.New("roomlog: the log has an entry behind the one expected")
+
+// publish appends an entry right behind the last one that this writer knows.
+func (w *Writer) publish(ctx context.Context, next *guildhallv1.LogEntry) error {
+	data, err := proto.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("encoding a log entry: %w", err)
+	}
+	ack, err := w.log.js.Publish(ctx, subject(w.group), data, jetstream.WithExpectLastSequencePerSubject(w.sequence))
+	if isWrongSequence(err) {
+		return errBehind
+	}
+	if err != nil {
+		return err
+	}
+	w.sequence = ack.Sequence
+	return nil
+}
+
+// catchUp finds out whether the unexpected last entry is this writer's own, from an attempt whose reply was
+// lost. A writer makes one entry at a time and repeats it until it knows, so one of its epoch with its number
+// is the very same.
+func (w *Writer) catchUp(ctx context.Context, next *guildhallv1.LogEntry) error {
+	last, err := w.log.last(ctx, w.group)
+	switch {
+	case err != nil:
+		return err
+	case last.Epoch > next.Epoch:
+		return ErrFenced
+	case last.Epoch == next.Epoch && last.LastSeq == next.LastSeq:
+		w.sequence = last.sequence
+		return nil
+	}
+	return fmt.Errorf("the log ends with epoch %d number %d, want epoch %d before number %d", last.Epoch, last.LastSeq, next.Epoch, next.LastSeq)
+}
+
+func isWrongSequence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}

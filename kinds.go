@@ -1,0 +1,116 @@
+package guildhall
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// KindRules is what holds for every group of a kind.
+type KindRules struct {
+	// Capacity is how many players a room seats at once.
+	Capacity int
+	// IdleGrace is how long an empty room stays open.
+	IdleGrace time.Duration
+	// History is how many messages are kept for those who come later or come back.
+	History int
+}
+
+// Kinds maps each kind of group that this installation knows to its rules.
+type Kinds map[Kind]KindRules
+
+// DefaultKinds are the kinds of an installation that configures none, in the form that [Kinds.Decode] reads.
+const DefaultKinds = "guild capacity=1000 idle=30s history=1000; party capacity=100 idle=10s history=200"
+
+// Decode reads kinds from a text such as [DefaultKinds]: kinds separated by semicolons, each a name and its
+// rules. A rule that is left out is that of a guild in DefaultKinds.
+func (k *Kinds) Decode(text string) error {
+	kinds := Kinds{}
+	for part := range strings.SplitSeq(text, ";") {
+		words := strings.Fields(part)
+		if len(words) == 0 {
+			continue
+		}
+		kind := Kind(words[0])
+		if err := checkKind(words[0]); err != nil {
+			return fmt.Errorf("kind %s: %w", quoteShort(words[0]), err)
+		}
+		if _, twice := kinds[kind]; twice {
+			return fmt.Errorf("kind %q stands twice", kind)
+		}
+		rules, err := parseRules(words[1:])
+		if err != nil {
+			return fmt.Errorf("kind %q: %w", kind, err)
+		}
+		kinds[kind] = rules
+	}
+	if len(kinds) == 0 {
+		return fmt.Errorf("no kinds; want for example %q", DefaultKinds)
+	}
+	*k = kinds
+	return nil
+}
+
+func parseRules(words []string) (KindRules, error) {
+	rules := KindRules{Capacity: 1000, IdleGrace: 30 * time.Second, History: 1000}
+	for _, word := range words {
+		name, value, _ := strings.Cut(word, "=")
+		var err error
+		switch name {
+		case "capacity":
+			rules.Capacity, err = atLeastOne(value)
+		case "history":
+			rules.History, err = atLeastOne(value)
+		case "idle":
+			rules.IdleGrace, err = time.ParseDuration(value)
+		default:
+			return rules, fmt.Errorf("rule %s: want capacity=N, idle=DURATION or history=N", quoteShort(word))
+		}
+		if err != nil {
+			return rules, fmt.Errorf("rule %s: %w", quoteShort(word), err)
+		}
+	}
+	return rules, nil
+}
+
+func atLeastOne(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err == nil && n < 1 {
+		err = fmt.Errorf("%d is not at least 1", n)
+	}
+	return n, err
+}
+
+// String gives the form that [Kinds.Decode] reads.
+func (k Kinds) String() string {
+	var parts []string
+	for _, kind := range k.Names() {
+		r := k[kind]
+		parts = append(parts, fmt.Sprintf("%s capacity=%d idle=%s history=%d", kind, r.Capacity, r.IdleGrace, r.History))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Names gives the kinds in alphabetical order.
+func (k Kinds) Names() []Kind {
+	return slices.Sorted(maps.Keys(k))
+}
+
+// Check says whether a group is of a known kind.
+func (k Kinds) Check(g Group) error {
+	if _, known := k[g.Kind]; !known {
+		return fmt.Errorf("group %s: unknown kind %q, known are %s", quoteShort(g.String()), g.Kind, joinKinds(k.Names()))
+	}
+	return nil
+}
+
+func joinKinds(kinds []Kind) string {
+	names := make([]string, len(kinds))
+	for i, kind := range kinds {
+		names[i] = string(kind)
+	}
+	return strings.Join(names, ", ")
+}

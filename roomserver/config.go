@@ -1,0 +1,49 @@
+package roomserver
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/process"
+)
+
+// Config configures a host. It needs the public keys that passes are checked by, an Agones SDK sidecar and NATS;
+// the rest of its zero value works.
+type Config struct {
+	process.Common
+	broker.Config
+	Listen            string          `split_words:"true" default:":7000" desc:"where players dial (RoomService)"`
+	InternalListen    string          `split_words:"true" default:":7001" desc:"where directors call (HostService)"`
+	InternalAdvertise string          `split_words:"true" desc:"how directors reach it, host:port; if empty, the pod's address and the port of INTERNAL_LISTEN"`
+	Kinds             guildhall.Kinds `split_words:"true" default:"guild capacity=1000 idle=30s history=1000; party capacity=100 idle=10s history=200" desc:"the kinds of groups; all services must have the same"`
+	RoomsPerHost      int             `split_words:"true" default:"50" desc:"rooms that the host carries at most; 1 gives every group a game server of its own"`
+	HostIdleGrace     time.Duration   `split_words:"true" default:"60s" desc:"how long an allocated host without rooms stays before it shuts down"`
+	LeaseTTL          time.Duration   `split_words:"true" default:"3s" desc:"how long a host lives without a sign of life; all services must have the same"`
+	BodyBytes         int             `split_words:"true" default:"4096" desc:"the largest message body"`
+	PassKeysFile      string          `split_words:"true" desc:"file with the Ed25519 public keys that passes are checked by (PEM)"`
+	AgonesSDK         string          `split_words:"true" desc:"Agones' SDK sidecar, host:port; if empty, 127.0.0.1 and the port in AGONES_SDK_GRPC_PORT, or 9357"`
+	AgonesPort        string          `split_words:"true" default:"room" desc:"name of the game server's port that players dial"`
+	AgonesWait        time.Duration   `split_words:"true" default:"30s" desc:"how long the sidecar may take to answer at the start"`
+	Reflection        bool            `split_words:"true" desc:"serve gRPC reflection, for grpcurl"`
+}
+
+// check says what is wrong with a configuration.
+func (c *Config) check() error {
+	var errs []error
+	if c.PassKeysFile == "" {
+		errs = append(errs, errors.New("GUILDHALL_PASS_KEYS_FILE is not set: no pass can be checked"))
+	}
+	if c.RoomsPerHost < 1 {
+		errs = append(errs, fmt.Errorf("GUILDHALL_ROOMS_PER_HOST=%d: want at least 1", c.RoomsPerHost))
+	}
+	if c.BodyBytes < 1 || c.BodyBytes > maxBodyBytes {
+		errs = append(errs, fmt.Errorf("GUILDHALL_BODY_BYTES=%d: want 1 to %d", c.BodyBytes, maxBodyBytes))
+	}
+	return errors.Join(errs...)
+}
+
+// maxBodyBytes keeps an entry of the log well below the largest message of NATS, 1 MiB.
+const maxBodyBytes = 64 << 10

@@ -1,0 +1,283 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/process"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/roomlog"
+)
+
+// Why a host does not open a room.
+var (
+	errHostFull    = errors.New("the host carries as many rooms as it can")
+	errHostLeaving = errors.New("the host is draining or closing")
+	errNotClaimed  = errors.New("the registry does not give this room to this host")
+)
+
+type hostConfig struct {
+	name            guildhall.HostName
+	address         string
+	internalAddress string
+	capacity        int
+	kinds           guildhall.Kinds
+	idleGrace       time.Duration
+	bodyBytes       int
+	registry        *registry.Registry
+	log             *roomlog.Log
+	logger          *slog.Logger
+	metrics         *metrics
+}
+
+// host carries rooms. Its methods are safe for use by any number of goroutines.
+type host struct {
+	hostConfig
+	leased     chan struct{} // closed once the lease is held for the first time
+	closing    chan struct{} // closed when the state becomes closing
+	dirty      chan struct{} // holds one: the lease has something new to say
+	serveUntil atomic.Int64  // in nanoseconds on the clock of began
+	began      time.Time
+	players    atomic.Int64
+
+	mu      sync.Mutex
+	state   registry.HostState        // guarded by mu
+	slots   map[guildhall.Group]*slot // guarded by mu
+	changed chan struct{}             // guarded by mu; closed and replaced when state or slots change
+	idle    *time.Timer               // guarded by mu; runs while the host is allocated and has no slots
+	running sync.WaitGroup            // rooms that run
+}
+
+// slot is where a room of the host is being opened, is open, or is being closed.
+type slot struct {
+	epoch  guildhall.Epoch
+	opened chan struct{} // closed when room or err is set
+	gone   chan struct{} // closed when the slot is free again
+	room   *room
+	err    error
+}
+
+func newHost(config hostConfig) *host {
+	return &host{
+		hostConfig: config, began: time.Now(), state: registry.HostReady,
+		leased: make(chan struct{}), closing: make(chan struct{}), dirty: make(chan struct{}, 1),
+		slots: map[guildhall.Group]*slot{}, changed: make(chan struct{}),
+	}
+}
+
+// open gives the group's room of an epoch, and opens it if the registry says that it is this host's.
+func (h *host) open(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) (*room, error) {
+	for {
+		s, mine, err := h.take(group, epoch)
+		if err != nil {
+			return nil, err
+		}
+		if mine {
+			h.fill(ctx, group, s)
+			return s.room, s.err
+		}
+		wait := s.opened
+		if s.epoch < epoch {
+			wait = s.gone // a room of ours that has lost its claim meanwhile; ours again behind it
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if s.epoch == epoch {
+			return s.room, s.err
+		}
+	}
+}
+
+// take gives the group's slot: a new one, for the caller to fill, or the one that is there.
+func (h *host) take(group guildhall.Group, epoch guildhall.Epoch) (s *slot, mine bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.slots[group]; s != nil {
+		if s.epoch > epoch {
+			return nil, false, fmt.Errorf("%w: epoch %d is over, %d is open", errNotClaimed, epoch, s.epoch)
+		}
+		return s, false, nil
+	}
+	switch {
+	case h.state == registry.HostDraining || h.state == registry.HostClosing:
+		return nil, false, errHostLeaving
+	case len(h.slots) >= h.capacity:
+		return nil, false, errHostFull
+	}
+	s = &slot{epoch: epoch, opened: make(chan struct{}), gone: make(chan struct{})}
+	h.slots[group] = s
+	h.changeLocked()
+	return s, true, nil
+}
+
+// fill opens a slot's room; the slot is free again if that fails.
+func (h *host) fill(ctx context.Context, group guildhall.Group, s *slot) {
+	start := time.Now()
+	s.room, s.err = h.openRoom(ctx, group, s.epoch)
+	h.metrics.opened(time.Since(start), s.err)
+	if s.err != nil {
+		h.free(group, s)
+		close(s.opened)
+		return
+	}
+	h.allocated() // whoever gave us a room was given us by Agones, even if we have not heard yet
+	h.running.Go(func() {
+		s.room.run()
+		h.free(group, s)
+	})
+	close(s.opened)
+}
+
+func (h *host) openRoom(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) (*room, error) {
+	if err := h.kinds.Check(group); err != nil {
+		return nil, err
+	}
+	claim, err := h.registry.Claim(ctx, group)
+	if errors.Is(err, registry.ErrNoClaim) || err == nil && (claim.Host != h.name || claim.Epoch != epoch) {
+		return nil, errNotClaimed
+	}
+	if err != nil {
+		return nil, err
+	}
+	writer, history, err := h.log.Open(ctx, group, epoch, h.kinds[group.Kind].History)
+	if errors.Is(err, roomlog.ErrFenced) {
+		return nil, fmt.Errorf("%w: %w", errNotClaimed, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newRoom(h, claim, writer, history), nil
+}
+
+func (h *host) free(group guildhall.Group, s *slot) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.slots, group)
+	h.changeLocked()
+	close(s.gone)
+}
+
+// changeLocked tells the lease and whoever waits that state or slots have changed, and minds the idle timer. The
+// caller holds mu.
+func (h *host) changeLocked() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+	h.metrics.rooms.Set(float64(len(h.slots)))
+	h.touch()
+	idle := h.state == registry.HostAllocated && len(h.slots) == 0
+	switch {
+	case idle && h.idle == nil:
+		h.idle = time.AfterFunc(h.idleGrace, h.closeIfIdle)
+	case !idle && h.idle != nil:
+		h.idle.Stop()
+		h.idle = nil
+	}
+}
+
+// touch has the lease renewed soon.
+func (h *host) touch() {
+	select {
+	case h.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// allocated notes that somebody has been given this host.
+func (h *host) allocated() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state == registry.HostReady {
+		h.state = registry.HostAllocated
+		h.changeLocked()
+	}
+}
+
+// closeIfIdle ends an allocated host that nobody uses, or ever used.
+func (h *host) closeIfIdle() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state == registry.HostAllocated && len(h.slots) == 0 && h.idle != nil {
+		h.state = registry.HostClosing
+		h.changeLocked()
+		close(h.closing)
+	}
+}
+
+// countRooms gives the number of rooms, and a channel that is closed when it may have changed.
+func (h *host) countRooms() (int, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.slots), h.changed
+}
+
+// openRooms lists the rooms that are open.
+func (h *host) openRooms() []*room {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var rooms []*room
+	for _, s := range h.slots {
+		select {
+		case <-s.opened:
+			if s.room != nil {
+				rooms = append(rooms, s.room)
+			}
+		default:
+		}
+	}
+	return rooms
+}
+
+// room gives a group's room if it is open here.
+func (h *host) room(group guildhall.Group) *room {
+	for _, r := range h.openRooms() {
+		if r.group == group {
+			return r
+		}
+	}
+	return nil
+}
+
+// drain takes no more rooms and moves those that are here away; it returns when the last one has gone.
+func (h *host) drain(ctx context.Context) error {
+	h.mu.Lock()
+	if h.state != registry.HostClosing {
+		h.state = registry.HostDraining
+	}
+	h.changeLocked()
+	h.mu.Unlock()
+	for {
+		for _, r := range h.openRooms() {
+			r.stop(endMoved)
+		}
+		rooms, changed := h.countRooms()
+		if rooms == 0 {
+			h.running.Wait()
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// lease says what the host is now.
+func (h *host) lease() registry.Lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return registry.Lease{
+		Host: h.name, State: h.state, Version: process.Version(), Rooms: len(h.slots), RoomsCapacity: h.capacity,
+		Players: int(h.players.Load()), Address: h.address, InternalAddress: h.internalAddress, PID: os.Getpid(),
+	}
+}

@@ -1,0 +1,128 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/guildhall-dev/guildhall/internal/registry"
+)
+
+const (
+	// leaseRest is the least time between two renewals: a burst of new rooms costs few.
+	leaseRest = 20 * time.Millisecond
+	// grantPause is how long a refused grant rests before it is tried again.
+	grantPause = 250 * time.Millisecond
+	// returnTimeout bounds giving the lease back.
+	returnTimeout = 2 * time.Second
+)
+
+// keepLease holds the host's lease until ctx ends, and then gives it back.
+func (h *host) keepLease(ctx context.Context) error {
+	for ctx.Err() == nil {
+		grant, err := h.grantLease(ctx)
+		if err != nil {
+			return nil // ctx has ended
+		}
+		if err := h.verifyRooms(ctx); err != nil {
+			h.logger.Warn("rooms could not be checked against the registry", "error", err)
+		}
+		if err := h.renewLease(ctx, grant); err != nil {
+			h.metrics.leaseLosses.Inc()
+			h.logger.Error("the lease is lost: rooms are suspended until there is a new one", "error", err)
+			continue
+		}
+		returnCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnTimeout)
+		defer cancel()
+		return grant.Return(returnCtx)
+	}
+	return nil
+}
+
+// grantLease gets a lease, and tries until it has one or ctx ends.
+func (h *host) grantLease(ctx context.Context) (*registry.Grant, error) {
+	for {
+		sent := time.Now()
+		grant, err := h.registry.Grant(ctx, h.lease())
+		if err == nil {
+			h.extend(sent)
+			select {
+			case <-h.leased:
+			default:
+				close(h.leased)
+			}
+			return grant, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		h.logger.Warn("no lease yet; trying again", "error", err)
+		select {
+		case <-time.After(grantPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// renewLease renews the lease three times within its time to live, and whenever there is something new to say. It
+// returns nil when ctx ends, and an error when the lease is lost.
+func (h *host) renewLease(ctx context.Context, grant *registry.Grant) error {
+	period := h.registry.LeaseTTL() / 3
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-h.dirty:
+		case <-ctx.Done():
+			return nil
+		}
+		sent := time.Now()
+		renewCtx, cancel := context.WithTimeout(ctx, period)
+		err := grant.Renew(renewCtx, h.lease())
+		cancel()
+		switch {
+		case err == nil:
+			h.extend(sent)
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, registry.ErrLeaseLost):
+			return err
+		default:
+			h.logger.Warn("the lease could not be renewed; trying again", "error", err)
+		}
+		select {
+		case <-time.After(leaseRest):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// extend lets the host serve on the strength of a renewal sent at the given instant.
+func (h *host) extend(sent time.Time) {
+	h.serveUntil.Store(int64(h.registry.ServeUntil(sent).Sub(h.began)))
+}
+
+// mayServe says whether the host's lease surely still stands.
+func (h *host) mayServe() bool {
+	return int64(time.Since(h.began)) < h.serveUntil.Load()
+}
+
+// verifyRooms sends the members of rooms away whose claim was given to somebody else while the lease was lost. A
+// claim that is still ours at its epoch was never anybody else's.
+func (h *host) verifyRooms(ctx context.Context) error {
+	var errs []error
+	for _, r := range h.openRooms() {
+		claim, err := h.registry.Claim(ctx, r.group)
+		switch {
+		case errors.Is(err, registry.ErrNoClaim), err == nil && (claim.Host != h.name || claim.Epoch != r.epoch):
+			r.stop(endFenced)
+		case err != nil:
+			errs = append(errs, fmt.Errorf("room %s: %w", r.group, err))
+		}
+	}
+	return errors.Join(errs...)
+}

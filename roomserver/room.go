@@ -1,0 +1,188 @@
+package roomserver
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/roomlog"
+)
+
+const (
+	// inboxLength bounds what waits for a room; who sends more is made to wait.
+	inboxLength = 256
+	// pendingMessages bounds what waits for the log; beyond it the room takes nothing from its inbox.
+	pendingMessages = 4096
+	// releaseTimeout bounds giving the claim back.
+	releaseTimeout = 5 * time.Second
+)
+
+// room is the live room of one group: one goroutine, which owns all that is said and who is here. Others speak to
+// it through its inbox.
+type room struct {
+	// Static after construction.
+	host  *host
+	group guildhall.Group
+	epoch guildhall.Epoch
+	claim registry.Claim
+	rules guildhall.KindRules
+	inbox chan event
+	stops chan end      // holds one
+	over  chan struct{} // closed when the room takes no more from its inbox
+
+	// For everybody to read.
+	members atomic.Int64
+	lastSeq atomic.Uint64
+
+	// Owned by run.
+	writer   *roomlog.Writer
+	history  []*guildhallv1.Message // the last rules.History messages, in order
+	said     map[sayKey]guildhall.Seq
+	sessions map[*session]struct{}
+	present  map[guildhall.PlayerID]int // sessions of each player who is here
+	pending  []*saying                  // to be appended, in order
+	unsaid   map[sayKey]*saying         // pending and inFlight, by key
+	inFlight []*saying                  // the batch that is being appended, or has to be tried again
+	busy     bool                       // an append is under way
+	appended chan error                 // how it ended; holds one
+	retry    <-chan time.Time           // not nil: rest until then
+}
+
+// sayKey names what a player says: the same twice is a repetition.
+type sayKey struct {
+	player guildhall.PlayerID
+	id     string
+}
+
+// saying is a message on its way to the log.
+type saying struct {
+	message *guildhallv1.Message
+	session *session // who waits for the ack
+	size    int
+}
+
+// event is something that happens to a room; the room's goroutine applies it.
+type event interface{ apply(r *room) }
+
+// end is why a room ends.
+type end int
+
+const (
+	endIdle   end = iota + 1 // nobody has been here for the idle grace
+	endMoved                 // the host is draining
+	endFenced                // the room is another host's
+)
+
+func newRoom(h *host, claim registry.Claim, writer *roomlog.Writer, history []*guildhallv1.Message) *room {
+	r := &room{
+		host: h, group: claim.Group, epoch: claim.Epoch, claim: claim, rules: h.kinds[claim.Group.Kind],
+		inbox: make(chan event, inboxLength), stops: make(chan end, 1), over: make(chan struct{}),
+		writer: writer, history: history, said: map[sayKey]guildhall.Seq{}, sessions: map[*session]struct{}{},
+		present: map[guildhall.PlayerID]int{}, unsaid: map[sayKey]*saying{}, appended: make(chan error, 1),
+	}
+	for _, m := range history {
+		r.said[keyOf(m)] = guildhall.Seq(m.GetSeq())
+	}
+	r.lastSeq.Store(uint64(writer.LastSeq()))
+	return r
+}
+
+func keyOf(m *guildhallv1.Message) sayKey { return sayKey{guildhall.PlayerID(m.GetFrom()), m.GetId()} }
+
+// post gives the room an event. It waits while the inbox is full, and is false if the room is over.
+func (r *room) post(e event) bool {
+	select {
+	case r.inbox <- e:
+		return true
+	case <-r.over:
+		return false
+	}
+}
+
+// stop has the room end; the first reason counts.
+func (r *room) stop(why end) {
+	select {
+	case r.stops <- why:
+	default:
+	}
+}
+
+// run is the room's life: it serves until there is a reason to end, says in the log what was said, gives the claim
+// back, and sends away who is still here.
+func (r *room) run() {
+	why := r.serve()
+	if why != endFenced {
+		why = r.flush(why)
+	}
+	close(r.over)
+	if why != endFenced {
+		r.release()
+	}
+	closed := &guildhallv1.Closed{
+		Code: guildhallv1.CloseCode_CLOSE_CODE_MOVED, Reason: "the room is not here any more", Reconnect: true,
+	}
+	for s := range r.sessions {
+		r.forget(s)
+		s.end(closed)
+	}
+	r.host.logger.Info("room is over", "group", r.group.String(), "epoch", r.epoch, "fenced", why == endFenced)
+}
+
+// serve applies events and appends what is said, until there is a reason to end.
+func (r *room) serve() end {
+	idle := time.NewTimer(r.rules.IdleGrace)
+	defer idle.Stop()
+	for {
+		inbox := r.inbox
+		if len(r.pending) >= pendingMessages {
+			inbox = nil
+		}
+		wasEmpty := len(r.sessions) == 0
+		select {
+		case e := <-inbox:
+			e.apply(r)
+			r.drainInbox()
+		case err := <-r.appended:
+			if !r.afterAppend(err) {
+				return endFenced
+			}
+		case <-r.retry:
+			r.retry = nil
+		case why := <-r.stops:
+			return why
+		case <-idle.C:
+			if len(r.sessions) == 0 && len(r.unsaid) == 0 && len(r.inbox) == 0 {
+				return endIdle
+			}
+		}
+		if !wasEmpty && len(r.sessions) == 0 {
+			idle.Reset(r.rules.IdleGrace)
+		}
+		r.advance()
+	}
+}
+
+// drainInbox applies what else is there, so that it goes into one entry of the log.
+func (r *room) drainInbox() {
+	for len(r.pending) < pendingMessages {
+		select {
+		case e := <-r.inbox:
+			e.apply(r)
+		default:
+			return
+		}
+	}
+}
+
+// release gives the claim back. If that fails, the room opens here again when somebody shows a pass for it, or
+// somewhere else once this host is gone.
+func (r *room) release() {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	if err := r.host.registry.Release(ctx, r.claim); err != nil {
+		r.host.logger.Warn("a claim could not be given back", "group", r.group.String(), "error", err)
+	}
+}

@@ -1,0 +1,167 @@
+// Package roomserver is a host: one Agones game server that carries the live rooms of many groups.
+//
+// A host serves a room while it holds the room's claim and its own lease, and the log refuses it when it does
+// not, whatever it believes. Players come with a pass; directors open rooms through the internal HostService.
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/process"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/roomlog"
+)
+
+// Server is the service.
+type Server struct {
+	// Static after construction.
+	config    Config
+	logger    *slog.Logger
+	admin     *process.Admin
+	public    net.Listener
+	internal  net.Listener
+	nats      *nats.Conn
+	registry  *registry.Registry
+	log       *roomlog.Log
+	passKeys  pass.PublicKeys
+	lifecycle *lifecycle
+	metrics   *metrics
+}
+
+// New validates the configuration, connects, and opens the listeners.
+func New(config Config) (*Server, error) {
+	process.FillZero(&config)
+	config.FillIn()
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	var undo process.Undo
+	defer undo.Run()
+	s := &Server{config: config, logger: config.Logger, metrics: newMetrics(config.Metrics)}
+	var err error
+	if s.passKeys, err = pass.LoadPublicKeys(config.PassKeysFile); err != nil {
+		return nil, fmt.Errorf("GUILDHALL_PASS_KEYS_FILE: %w", err)
+	}
+	if s.admin, err = process.NewAdmin(&config.Common); err != nil {
+		return nil, err
+	}
+	undo.Add(s.admin.Close)
+	if s.public, err = process.Listen("LISTEN", config.Listen); err != nil {
+		return nil, err
+	}
+	undo.Add(s.public.Close)
+	if s.internal, err = process.Listen("INTERNAL_LISTEN", config.InternalListen); err != nil {
+		return nil, err
+	}
+	undo.Add(s.internal.Close)
+	undo.Add(s.closeConns)
+	if s.lifecycle, err = newLifecycle(config.AgonesSDK, config.AgonesPort, s.logger); err != nil {
+		return nil, err
+	}
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	undo.Cancel()
+	return s, nil
+}
+
+func (s *Server) connect() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.NATSTimeout)
+	defer cancel()
+	conn, js, err := broker.Connect(s.config.Config, "roomserver", s.logger)
+	if err != nil {
+		return err
+	}
+	s.nats = conn
+	s.registry, err = registry.Open(ctx, js, registry.Config{LeaseTTL: s.config.LeaseTTL, Replicas: s.config.NATSReplicas})
+	if err != nil {
+		return err
+	}
+	s.log, err = roomlog.Open(ctx, js, roomlog.Config{Replicas: s.config.NATSReplicas})
+	return err
+}
+
+func (s *Server) closeConns() error {
+	if s.lifecycle != nil {
+		s.lifecycle.close()
+	}
+	if s.nats != nil {
+		s.nats.Close()
+	}
+	return nil
+}
+
+// Run serves until ctx ends. The start: learn from Agones who we are, take the lease, serve, say Ready. The stop,
+// in reverse: no new rooms, move those that are here, let their sessions end, give the lease back.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.closeConns()
+	self, err := s.lifecycle.identify(ctx, s.config.AgonesWait)
+	if err != nil {
+		return err
+	}
+	internal, err := s.internalAddress(self)
+	if err != nil {
+		return err
+	}
+	host := newHost(hostConfig{
+		name: self.name, address: self.address, internalAddress: internal, capacity: s.config.RoomsPerHost,
+		kinds: s.config.Kinds, idleGrace: s.config.HostIdleGrace, bodyBytes: s.config.BodyBytes,
+		registry: s.registry, log: s.log, logger: s.logger.With("host", string(self.name)), metrics: s.metrics,
+	})
+	return s.serve(ctx, host)
+}
+
+func (s *Server) serve(ctx context.Context, host *host) error {
+	public := process.NewGRPC(s.config.Reflection,
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(s.config.BodyBytes+maxFrameOverhead))
+	door := &door{host: host, keys: s.passKeys}
+	guildhallv1.RegisterRoomServiceServer(public, door)
+	internal := process.NewGRPC(s.config.Reflection)
+	guildhallv1.RegisterHostServiceServer(internal, &hostService{host: host})
+	return process.RunAll(ctx,
+		s.admin,
+		process.Func(host.keepLease),
+		process.Func(func(ctx context.Context) error {
+			return internal.Serve(ctx, s.internal, s.config.StopGrace)
+		}),
+		process.Func(func(ctx context.Context) error {
+			defer door.sessions.Wait()
+			return public.Serve(ctx, s.public, s.config.StopGrace)
+		}),
+		process.Func(func(ctx context.Context) error {
+			<-ctx.Done()
+			s.admin.SetNotReady("stopping")
+			return host.drain(context.WithoutCancel(ctx))
+		}),
+		process.Func(func(ctx context.Context) error { return s.lifecycle.run(ctx, host, s.admin) }),
+	)
+}
+
+// internalAddress gives where directors reach this host.
+func (s *Server) internalAddress(self identity) (string, error) {
+	if s.config.InternalAdvertise != "" {
+		return s.config.InternalAdvertise, nil
+	}
+	address := s.internal.Addr().(*net.TCPAddr)
+	if !address.IP.IsUnspecified() {
+		return address.String(), nil
+	}
+	if self.podIP == "" {
+		return "", errors.New("GUILDHALL_INTERNAL_ADVERTISE is not set and the game server has no address of type PodIP: directors could not reach this host")
+	}
+	return net.JoinHostPort(self.podIP, fmt.Sprint(address.Port)), nil
+}
