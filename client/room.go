@@ -40,8 +40,9 @@ type Room struct {
 	err    error
 
 	// Owned by run.
-	joined  bool
-	lastSeq guildhall.Seq
+	joined   bool
+	lastSeq  guildhall.Seq
+	assigned Assigned // the last one told; Took is not compared
 
 	mu      sync.Mutex
 	leaving bool          // guarded by mu
@@ -205,25 +206,39 @@ func (r *Room) visit(ctx context.Context) (seated bool, err error) {
 		r.config.Logger.Info("entering failed; trying again", "group", r.group.String(), "error", err)
 		return false, nil
 	}
-	if err := r.emit(ctx, Assigned{
+	if err := r.tellAssigned(ctx, Assigned{
 		Host: guildhall.HostName(assignment.GetHost()), Epoch: guildhall.Epoch(assignment.GetEpoch()), Took: time.Since(start),
 	}); err != nil {
 		return false, err
 	}
-	session, closed, err := r.sit(ctx, assignment)
+	seated, closed, err := r.sit(ctx, assignment)
 	if err != nil {
-		return session, err
+		return seated, err
+	}
+	if !seated && closed.Reconnect {
+		// The registry may show a host for moments after its death: this is on the way in, not an event.
+		r.config.Logger.Info("no seat yet; trying again", "group", r.group.String(), "host", assignment.GetHost(), "code", closed.Code, "reason", closed.Reason)
+		return false, nil
 	}
 	if err := r.tellClosed(ctx, closed); err != nil {
-		return session, err
+		return seated, err
 	}
 	switch {
 	case closed.Code == codeName(guildhallv1.CloseCode_CLOSE_CODE_LEFT):
-		return session, errOver
+		return seated, errOver
 	case !closed.Reconnect:
-		return session, fmt.Errorf("the room closed the session: %s (%s)", closed.Reason, closed.Code)
+		return seated, fmt.Errorf("the room closed the session: %s (%s)", closed.Reason, closed.Code)
 	}
-	return session, nil
+	return seated, nil
+}
+
+// tellAssigned tells of an assignment, once however often the way there is tried.
+func (r *Room) tellAssigned(ctx context.Context, a Assigned) error {
+	if a.Host == r.assigned.Host && a.Epoch == r.assigned.Epoch {
+		return nil
+	}
+	r.assigned = a
+	return r.emit(ctx, a)
 }
 
 func (r *Room) tellClosed(ctx context.Context, closed Closed) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall/internal/agoneslocal"
 	"github.com/guildhall-dev/guildhall/internal/process"
+	"github.com/guildhall-dev/guildhall/roomserver"
 )
 
 const (
@@ -32,8 +33,11 @@ func (s *Stack) openAgones(undo *process.Undo) (err error) {
 	if _, err := s.config.HostCommand(); err != nil {
 		return fmt.Errorf("the program of a host: %w", err)
 	}
-	host := s.config.Host
+	host := s.hostConfig(agoneslocal.GameServer{})
 	process.FillZero(&host)
+	if err := host.Check(); err != nil {
+		return err
+	}
 	s.agones, err = agoneslocal.New(agoneslocal.Config{
 		Logger: s.config.Logger.With("service", "agones"), Metrics: s.config.Director.Metrics,
 		Fleet: agoneslocal.Fleet{
@@ -51,13 +55,19 @@ func (s *Stack) openAgones(undo *process.Undo) (err error) {
 	return nil
 }
 
-// hostCommand makes the process of one host. Its settings are the environment's, but for its addresses.
-func (s *Stack) hostCommand(server agoneslocal.GameServer) *exec.Cmd {
+// hostConfig gives the settings of one host: the environment's, but for its addresses.
+func (s *Stack) hostConfig(server agoneslocal.GameServer) roomserver.Config {
 	c := s.config.Host
 	c.AdminListen = anyPort
 	c.Listen = net.JoinHostPort(server.Address, strconv.Itoa(server.Ports[roomPort]))
 	c.InternalListen = net.JoinHostPort(server.Address, strconv.Itoa(server.Ports[internalPort]))
 	c.NATS, c.PassKeysFile, c.AgonesPort, c.Reflection = s.config.NATS, s.data.passKeys, roomPort, true
+	return c
+}
+
+// hostCommand makes the process of one host.
+func (s *Stack) hostCommand(server agoneslocal.GameServer) *exec.Cmd {
+	c := s.hostConfig(server)
 	command, err := s.config.HostCommand()
 	if err != nil {
 		// It was there when the stack was opened. A command without a program fails to start, and the fleet says so.

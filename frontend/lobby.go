@@ -63,11 +63,7 @@ func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[gu
 		return l.refuse("WatchAssignment", err)
 	}
 	defer l.held.unwatch(id)
-	if seat == nil { // filed at another frontend, or dropped: this one takes it up
-		seat = l.waits.join(who.group)
-		defer seat.leave()
-	}
-	return l.await(ctx, id, who, seat,
+	return l.see(ctx, id, who, seat,
 		func(w *guildhallv1.Waiting) error {
 			return stream.Send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Waiting{Waiting: w}})
 		},
@@ -95,55 +91,59 @@ func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.
 	if err != nil {
 		return l.refuse("Enter", err)
 	}
-	sendAssignment := func(a *guildhallv1.Assignment) error {
-		return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Assignment{Assignment: a}})
-	}
+	return l.see(ctx, newTicketID(who.group), who, nil,
+		func(w *guildhallv1.Waiting) error {
+			return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Waiting{Waiting: w}})
+		},
+		func(a *guildhallv1.Assignment) error {
+			return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Assignment{Assignment: a}})
+		})
+}
+
+// see sees a ticket through: the assignment at once if the room is live, otherwise when its wait is over. A ticket
+// that has no seat, because it is new or was filed at another frontend, takes one here and leaves it.
+func (l *lobby) see(ctx context.Context, id ticketID, who visitor, seat *seat, waiting func(*guildhallv1.Waiting) error, assigned func(*guildhallv1.Assignment) error) error {
 	start := time.Now()
 	placement, live, err := l.live(ctx, who.group)
 	if err != nil {
-		return l.refuse("Enter", err)
+		return err
 	}
-	if live {
-		assignment, err := l.admit(who, placement, pathLive, start)
-		if err != nil {
-			return err
+	path := pathLive
+	if !live {
+		path = pathTicket
+		if seat == nil {
+			seat = l.waits.join(who.group)
+			defer seat.leave()
 		}
-		return sendAssignment(assignment)
-	}
-	seat := l.waits.join(who.group)
-	defer seat.leave()
-	return l.await(ctx, newTicketID(who.group), who, seat, func(w *guildhallv1.Waiting) error {
-		return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Waiting{Waiting: w}})
-	}, sendAssignment)
-}
-
-// await sends that the player waits, and where the room is once it is known.
-func (l *lobby) await(ctx context.Context, id ticketID, who visitor, seat *seat, waiting func(*guildhallv1.Waiting) error, assigned func(*guildhallv1.Assignment) error) error {
-	start := time.Now()
-	select {
-	case <-seat.wait.done:
-	default:
-		if err := waiting(&guildhallv1.Waiting{TicketId: id.String(), Players: seat.wait.players.Load()}); err != nil {
+		if placement, err = l.await(ctx, id, seat, waiting); err != nil {
 			return err
 		}
 	}
-	select {
-	case <-seat.wait.done:
-	case <-l.stopping:
-		return errStopping
-	case <-l.held.cancelled(id):
-		return connect.NewError(connect.CodeNotFound, errCancelled)
-	case <-ctx.Done():
-		return contextError(ctx)
-	}
-	if seat.wait.placement == nil {
-		return errStopping
-	}
-	assignment, err := l.admit(who, seat.wait.placement, pathTicket, start)
+	assignment, err := l.admit(who, placement, path, start)
 	if err != nil {
 		return err
 	}
 	return assigned(assignment)
+}
+
+// await tells the player that they wait, and gives where the room is once it is known.
+func (l *lobby) await(ctx context.Context, id ticketID, seat *seat, waiting func(*guildhallv1.Waiting) error) (*guildhallv1.Placement, error) {
+	if err := waiting(&guildhallv1.Waiting{TicketId: id.String(), Players: seat.wait.players.Load()}); err != nil {
+		return nil, err
+	}
+	select {
+	case <-seat.wait.done:
+	case <-l.stopping:
+		return nil, errStopping
+	case <-l.held.cancelled(id):
+		return nil, connect.NewError(connect.CodeNotFound, errCancelled)
+	case <-ctx.Done():
+		return nil, contextError(ctx)
+	}
+	if seat.wait.placement == nil {
+		return nil, errStopping
+	}
+	return seat.wait.placement, nil
 }
 
 // live gives the group's room if there is one. The claim is read from the registry itself: a view would be late

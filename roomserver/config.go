@@ -30,8 +30,8 @@ type Config struct {
 	Reflection        bool            `split_words:"true" desc:"serve gRPC reflection, for grpcurl"`
 }
 
-// check says what is wrong with a configuration.
-func (c *Config) check() error {
+// Check says what is wrong with a configuration. New asks it too; whoever only starts hosts may do so before.
+func (c *Config) Check() error {
 	var errs []error
 	if c.PassKeysFile == "" {
 		errs = append(errs, errors.New("GUILDHALL_PASS_KEYS_FILE is not set: no pass can be checked"))

@@ -44,7 +44,7 @@ type Server struct {
 func New(config Config) (*Server, error) {
 	process.FillZero(&config)
 	config.FillIn()
-	if err := config.check(); err != nil {
+	if err := config.Check(); err != nil {
 		return nil, err
 	}
 	var undo process.Undo

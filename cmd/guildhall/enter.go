@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	"github.com/guildhall-dev/guildhall/client"
+	"github.com/guildhall-dev/guildhall/internal/process"
 )
 
 type enterCommand struct {
@@ -43,6 +45,13 @@ func (c *enterCommand) Run(ctx context.Context) error {
 		}
 	}
 	config := client.Config{Server: c.Server, Token: c.Token}
+	if !c.JSON {
+		handler, err := process.LogHandler(os.Stderr, "pretty", slog.LevelInfo)
+		if err != nil {
+			return err
+		}
+		config.Logger = slog.New(handler)
+	}
 	if c.After != nil {
 		after := guildhall.Seq(max(0, *c.After))
 		config.After = &after

@@ -99,7 +99,7 @@ func (r *rows) add(values ...any) {
 	if r.json != nil {
 		object := fields{}
 		for i, value := range values {
-			object[r.columns[i]] = value
+			object = append(object, r.columns[i], value)
 		}
 		r.err = errors.Join(r.err, r.json.Encode(object))
 		return

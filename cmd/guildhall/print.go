@@ -37,39 +37,59 @@ func (p *printer) print(event client.Event) {
 	}
 }
 
-// fields are the fields of one JSON object.
-type fields map[string]any
+// fields are the fields of one JSON object, in order: name, value, name, value, …
+type fields []any
+
+// MarshalJSON keeps the order, so that a person who reads along finds the event first.
+func (f fields) MarshalJSON() ([]byte, error) {
+	out := []byte{'{'}
+	for i := 0; i < len(f); i += 2 {
+		name, err := json.Marshal(f[i])
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(f[i+1])
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(append(out, name...), ':'), value...)
+	}
+	return append(out, '}'), nil
+}
 
 // object gives an event as scripts see it.
 func object(event client.Event) fields {
 	switch e := event.(type) {
 	case client.Assigned:
-		return fields{"event": "assigned", "host": e.Host, "epoch": e.Epoch, "seconds": e.Took.Seconds()}
+		return fields{"event", "assigned", "host", e.Host, "epoch", e.Epoch, "seconds", e.Took.Seconds()}
 	case client.Joined:
 		return withTruncated(fields{
-			"event": "joined", "room": e.Group.String(), "epoch": e.Epoch, "members": e.Members, "last_seq": e.LastSeq,
+			"event", "joined", "room", e.Group.String(), "epoch", e.Epoch, "members", e.Members, "last_seq", e.LastSeq,
 		}, e.TruncatedTo)
 	case client.Resumed:
-		return withTruncated(fields{"event": "resumed", "after": e.After, "epoch": e.Epoch, "members": e.Members}, e.TruncatedTo)
+		return withTruncated(fields{"event", "resumed", "after", e.After, "epoch", e.Epoch, "members", e.Members}, e.TruncatedTo)
 	case client.Message:
-		return fields{"event": "message", "seq": e.Seq, "from": e.From, "body": string(e.Body), "id": e.ID}
+		return fields{"event", "message", "seq", e.Seq, "from", e.From, "body", string(e.Body), "id", e.ID}
 	case client.Acked:
-		return fields{"event": "acked", "seq": e.Seq, "id": e.ID}
+		return fields{"event", "acked", "seq", e.Seq, "id", e.ID}
 	case client.Refused:
-		return fields{"event": "refused", "id": e.ID, "reason": e.Reason}
+		return fields{"event", "refused", "id", e.ID, "reason", e.Reason}
 	case client.Member:
-		return fields{"event": "member", "player": e.Player, "state": presence(e.Here)}
+		return fields{"event", "member", "player", e.Player, "state", presence(e.Here)}
 	case client.Moved:
-		return fields{"event": "moved"}
+		return fields{"event", "moved"}
 	case client.Closed:
-		return fields{"event": "closed", "code": e.Code, "reason": e.Reason, "reconnect": e.Reconnect}
+		return fields{"event", "closed", "code", e.Code, "reason", e.Reason, "reconnect", e.Reconnect}
 	}
-	return fields{"event": fmt.Sprintf("%T", event)}
+	return fields{"event", fmt.Sprintf("%T", event)}
 }
 
 func withTruncated(f fields, truncatedTo guildhall.Seq) fields {
 	if truncatedTo > 0 {
-		f["history_truncated"] = truncatedTo
+		f = append(f, "history_truncated", truncatedTo)
 	}
 	return f
 }

@@ -74,6 +74,7 @@ func (c *upCommand) Run(ctx context.Context, variables []string) error {
 			<-ctx.Done()
 		case <-ctx.Done():
 		}
+		fmt.Println("stopping; Ctrl-C again exits at once")
 		return nil
 	}))
 }

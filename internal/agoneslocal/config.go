@@ -48,14 +48,15 @@ type Fleet struct {
 	// Health says when a game server that gives no sign of life is given up.
 	Health Health
 	// Command makes the process of a game server and does not start it. AGONES_SDK_GRPC_PORT is appended to
-	// its environment; its process group and, on Linux, its parent-death signal are set.
+	// its environment; its process group and, on Linux, its parent-death signal are set. It and Output are
+	// called from several goroutines at once.
 	Command func(GameServer) *exec.Cmd
 	// Output gives the writer for what a game server writes to stdout and stderr, whatever Command says. If it
 	// is nil, Command decides.
 	Output func(name string) io.Writer
 	// StopGrace is how long a game server may take from SIGTERM on before SIGKILL, 30 s if 0.
 	StopGrace time.Duration
-	// CrashBackoff spaces the starts of a game server that exits before it is Ready.
+	// CrashBackoff spaces the starts when game servers end before they have been Ready or Allocated.
 	CrashBackoff CrashBackoff
 }
 

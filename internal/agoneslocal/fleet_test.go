@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -258,15 +259,17 @@ func TestCrashingOneBacksOff(t *testing.T) {
 func TestStartsAreSpaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // the two game servers of a round start at once
 		var starts []time.Duration
 		begin := time.Now()
 		config := Config{Fleet: Fleet{Ready: 2, Command: func(GameServer) *exec.Cmd {
+			mu.Lock()
+			defer mu.Unlock()
 			if since := time.Since(begin); !slices.Contains(starts, since) {
 				starts = append(starts, since)
 			}
 			return exec.Command("/nonexistent/gameserver")
 		}}}
-		config.Fleet.Ready = 1
 		if err := config.complete(); err != nil {
 			t.Fatal(err)
 		}

@@ -67,7 +67,7 @@ type gameServer struct {
 
 	// Guarded by the store's lock.
 	GameServer
-	wasReady   bool
+	useful     bool // has been Ready or Allocated
 	generation int64
 	version    uint64 // of the store, at the last change
 	endedAt    time.Time
@@ -129,8 +129,9 @@ func (g *gameServer) move(to State, now time.Time) {
 	g.State = to
 	switch {
 	case to == Ready:
-		g.wasReady = true
+		g.useful = true
 	case to == Allocated:
+		g.useful = true
 		g.Annotations[annotationLastAllocated] = now.Format(time.RFC3339Nano)
 	case to.ending():
 		g.endedAt = now

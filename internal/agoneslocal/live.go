@@ -29,6 +29,7 @@ func (f *fleet) live(ctx context.Context, gs *gameServer) {
 	log := f.log.With("gameserver", gs.Name, "cause", string(why), "status", gs.process.status())
 	switch {
 	case err != nil:
+		f.store.move(gs, Unhealthy)
 		log.Error("game server did not start", "error", err)
 	case why == crashed:
 		log.Error("game server exited before it was Ready")
@@ -37,7 +38,7 @@ func (f *fleet) live(ctx context.Context, gs *gameServer) {
 	default:
 		log.Info("game server ended")
 	}
-	f.store.remove(gs, why)
+	f.store.remove(gs)
 }
 
 // lifetime opens the SDK server, starts the process, and looks after both until they are gone.
@@ -136,7 +137,7 @@ func (f *fleet) exited(gs *gameServer) cause {
 			why = asked
 		case gs.State == Unhealthy:
 			why = unhealthy
-		case gs.wasReady:
+		case gs.useful:
 			why = died
 		}
 		gs.move(Unhealthy, time.Now())

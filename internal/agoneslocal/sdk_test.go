@@ -163,7 +163,7 @@ func TestReservationEndsWithTheGameServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, s, _ := desk(t, Fleet{})
 		s.Reserve(t.Context(), &sdk.Duration{Seconds: 10})
-		store.remove(s.gs, stopped)
+		store.remove(s.gs)
 		<-time.After(time.Minute)
 		if s.gs.State != Reserved {
 			t.Errorf("a game server that is gone became %s", s.gs.State)

@@ -25,7 +25,18 @@ type store struct {
 // tally counts what happened since the beginning.
 type tally struct {
 	readied uint64 // moves to Ready
-	crashed uint64 // game servers that ended by themselves and never were Ready
+	crashed uint64 // game servers that came to an end and never were of use
+}
+
+// add counts a move. A crash counts at the very moment at which the game server is no longer one of the
+// buffer: whoever sees that one is missing sees why, too.
+func (t *tally) add(gs *gameServer) {
+	switch {
+	case gs.State == Ready:
+		t.readied++
+	case gs.State.ending() && !gs.useful:
+		t.crashed++
+	}
 }
 
 func newStore(m *metrics) *store {
@@ -70,9 +81,7 @@ func (s *store) settle(gs *gameServer, before State) {
 	if gs.State != before {
 		s.metrics.states.WithLabelValues(string(before)).Dec()
 		s.metrics.states.WithLabelValues(string(gs.State)).Inc()
-		if gs.State == Ready {
-			s.tally.readied++
-		}
+		s.tally.add(gs)
 	}
 	s.touch(gs)
 }
@@ -112,7 +121,7 @@ func (s *store) makeReady(gs *gameServer, may func() bool) {
 }
 
 // remove forgets a game server.
-func (s *store) remove(gs *gameServer, why cause) {
+func (s *store) remove(gs *gameServer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if gs.reserve != nil {
@@ -120,9 +129,6 @@ func (s *store) remove(gs *gameServer, why cause) {
 	}
 	delete(s.servers, gs.Name)
 	s.metrics.states.WithLabelValues(string(gs.State)).Dec()
-	if why == crashed {
-		s.tally.crashed++
-	}
 	s.wake()
 }
 

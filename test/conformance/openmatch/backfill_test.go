@@ -154,7 +154,7 @@ func filling(b **bench, choose func(ctx context.Context) *pb.Backfill) function 
 	}
 }
 
-// newBackfill is a bench whose matches open a backfill.
+// newBackfillBench is a bench whose matches open a backfill.
 func newBackfillBench(t *testing.T, s *services) *bench {
 	t.Helper()
 	var b *bench
@@ -300,11 +300,11 @@ func TestDeletedBackfillGivesItsTicketsBack(t *testing.T) {
 // notices at the end of a cycle, so the test keeps cycles going.
 func TestUnacknowledgedBackfillExpires(t *testing.T) {
 	t.Parallel()
-	s, _ := pendingRelease(t)
+	s, timeout := pendingRelease(t)
 	b := newBackfillBench(t, s)
 	b.create()
 	opened := b.fetch(1)[0].GetBackfill()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*eventually)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout+eventually)
 	defer cancel()
 	idle := newBench(t, s, nil)
 	for {

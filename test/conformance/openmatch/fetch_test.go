@@ -299,12 +299,12 @@ func TestConcurrentFetchesShareNoTicket(t *testing.T) {
 
 func TestPendingTicketsComeBack(t *testing.T) {
 	t.Parallel()
-	s, _ := pendingRelease(t)
+	s, timeout := pendingRelease(t)
 	b := newBench(t, s, nil)
 	ticket := b.create()
 	b.fetch(1)
 	// Asks until the timeout has passed: nothing else ends it.
-	if got := idsOf(b.fetchWithin(2 * eventually).GetTickets()); !sameIDs(got, []string{ticket.GetId()}) {
+	if got := idsOf(b.fetchWithin(timeout + eventually).GetTickets()); !sameIDs(got, []string{ticket.GetId()}) {
 		t.Errorf("fetched %v, want %v again", got, ticket.GetId())
 	}
 }

@@ -66,6 +66,12 @@ func (f *functionServer) Run(req *pb.RunRequest, stream pb.MatchFunction_RunServ
 	})
 }
 
+func (f *functionServer) set(profile string, run function) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.functions[profile] = run
+}
+
 // bench is what a test works with: a server, a tag nobody else has, and a profile of one pool with that tag.
 type bench struct {
 	*services
@@ -86,14 +92,7 @@ func newBench(t *testing.T, s *services, run function) *bench {
 	if run == nil {
 		run = b.onePerTicket
 	}
-	functions.mu.Lock()
-	defer functions.mu.Unlock()
-	functions.functions[tag] = run
-	t.Cleanup(func() {
-		functions.mu.Lock()
-		defer functions.mu.Unlock()
-		delete(functions.functions, tag)
-	})
+	functions.set(tag, run)
 	return b
 }
 
@@ -155,7 +154,11 @@ func (b *bench) createWith(fields *pb.SearchFields) *pb.Ticket {
 
 // fetchOnce is one FetchMatches call, read to its end.
 func (b *bench) fetchOnce(ctx context.Context) ([]*pb.Match, error) {
-	stream, err := b.backend.FetchMatches(ctx, &pb.FetchMatchesRequest{Config: functions.config, Profile: b.profile})
+	return b.fetchMatches(ctx, b.profile)
+}
+
+func (s *services) fetchMatches(ctx context.Context, profile *pb.MatchProfile) ([]*pb.Match, error) {
+	stream, err := s.backend.FetchMatches(ctx, &pb.FetchMatchesRequest{Config: functions.config, Profile: profile})
 	if err != nil {
 		return nil, err
 	}

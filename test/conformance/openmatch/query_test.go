@@ -48,7 +48,7 @@ func (b *bench) queryBackfills(ctx context.Context, pool *pb.Pool) ([]*pb.Backfi
 	}
 }
 
-// bothQueries checks what QueryTickets and QueryTicketIds have in common.
+// queriesFail wants all three queries to refuse a pool.
 func (b *bench) queriesFail(pool *pb.Pool, message string) {
 	b.t.Helper()
 	_, err := b.queryTickets(b.ctx(), pool)

@@ -25,7 +25,9 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"open-match.dev/open-match/pkg/pb"
 
 	"github.com/guildhall-dev/guildhall/internal/openmatchlocal"
@@ -35,6 +37,9 @@ const environment = "GUILDHALL_TEST_OPENMATCH_"
 
 // eventually bounds every wait. A real server's cycle lasts 250 ms by default, and the machine may be busy.
 const eventually = 30 * time.Second
+
+// reconnect is longer than gRPC's longest backoff.
+const reconnect = 3 * time.Minute
 
 // standInPageSize is the smallest there is, so that a few tickets make several pages.
 const standInPageSize = 10
@@ -63,12 +68,30 @@ func (s suite) Run() int {
 	if shared, err = connectShared(ctx); err != nil {
 		return complain(err)
 	}
+	if err := shared.warmUp(ctx); err != nil {
+		return complain(err)
+	}
 	code := s.m.Run()
 	cancel()
 	if err := shared.stop(); err != nil {
 		return complain(err)
 	}
 	return code
+}
+
+// warmUp fetches until the match function is reached. Open Match keeps its connection to an address; when the
+// last suite that listened there has ended, it tries again only after gRPC's backoff.
+func (s *services) warmUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reconnect)
+	defer cancel()
+	profile := &pb.MatchProfile{Name: "conformance-warm-up"}
+	functions.set(profile.GetName(), func(context.Context, *pb.MatchProfile, func(*pb.Match) error) error { return nil })
+	for {
+		_, err := s.fetchMatches(ctx, profile)
+		if status.Code(err) != codes.Unknown {
+			return err
+		}
+	}
 }
 
 func complain(err error) int {
