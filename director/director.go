@@ -128,16 +128,17 @@ func (d *Director) dial(variable, address string) (*grpc.ClientConn, error) {
 }
 
 func (d *Director) closeConns() error {
+	var errs []error
 	for _, conn := range d.conns {
-		_ = conn.Close() // of no use to anybody any more
+		errs = append(errs, conn.Close())
 	}
 	if d.hosts != nil {
-		d.hosts.close()
+		errs = append(errs, d.hosts.forget(nil))
 	}
 	if d.nats != nil {
 		d.nats.Close()
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Addr gives the address of OperatorService.
@@ -157,21 +158,27 @@ func (d *Director) Close() error {
 // Run serves until ctx ends. The parts stop in reverse: no new matches, then what is being placed is placed and
 // assigned, then the view of the hosts goes.
 func (d *Director) Run(ctx context.Context) error {
-	defer d.closeConns()
-	server := &http.Server{Handler: d.operatorHandler(), Protocols: process.CleartextHTTP2()}
-	return process.RunAll(ctx,
+	server := &http.Server{
+		Handler: d.operatorHandler(), Protocols: process.CleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second,
+	}
+	err := process.RunAll(ctx,
 		d.admin,
 		d.registry,
 		process.Func(func(ctx context.Context) error {
 			return process.ServeHTTP(ctx, server, d.listener, d.config.StopGrace)
 		}),
 		process.Func(func(ctx context.Context) error {
-			process.Every(ctx, forgetEvery, func() { d.hosts.forget(d.registry.Hosts()) })
+			process.Every(ctx, forgetEvery, func() {
+				if err := d.hosts.forget(d.registry.Hosts()); err != nil {
+					d.logger.Debug("closing connections to hosts that are gone", "error", err)
+				}
+			})
 			return nil
 		}),
 		d.assigner,
 		process.Func(d.fetch),
 	)
+	return errors.Join(err, d.closeConns())
 }
 
 // fetch runs a loop for each profile until ctx ends.

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -129,19 +130,19 @@ func (h *hosts) client(address string) (guildhallv1.HostServiceClient, error) {
 }
 
 // forget closes the connections to hosts that have no lease any more.
-func (h *hosts) forget(alive []registry.Lease) {
+func (h *hosts) forget(alive []registry.Lease) error {
 	addresses := map[string]bool{}
 	for _, lease := range alive {
 		addresses[lease.InternalAddress] = true
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var errs []error
 	for address, conn := range h.conns {
 		if !addresses[address] {
-			_ = conn.Close() // nobody is there
+			errs = append(errs, conn.Close())
 			delete(h.conns, address)
 		}
 	}
+	return errors.Join(errs...)
 }
-
-func (h *hosts) close() { h.forget(nil) }

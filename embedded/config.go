@@ -53,17 +53,20 @@ func (c *Config) Load(elsewhere []string) error {
 
 // Open makes the services' loggers and metrics as their settings ask for.
 func (c *Config) Open() error {
-	names := []string{"frontend", "director", "matchfunction", "roomserver"}
-	for i, service := range c.Services() {
-		if err := service.(based).Base().Open(names[i]); err != nil {
+	for name, common := range c.commons() {
+		if err := common.Open(name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// based is a service's Config.
-type based interface{ Base() *process.Common }
+func (c *Config) commons() map[string]*process.Common {
+	return map[string]*process.Common{
+		"frontend": &c.Frontend.Common, "director": &c.Director.Common,
+		"matchfunction": &c.Matchfunction.Common, "roomserver": &c.Host.Common,
+	}
+}
 
 // Services gives the settings of each service.
 func (c *Config) Services() []any {
@@ -89,8 +92,8 @@ func (c *Config) fill() {
 	if c.HostCommand == nil {
 		c.HostCommand = thisProgram
 	}
-	for _, service := range c.Services() {
-		service.(based).Base().FillIn()
+	for _, common := range c.commons() {
+		common.FillIn()
 	}
 }
 

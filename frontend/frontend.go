@@ -126,11 +126,11 @@ func (f *Frontend) openLobby() error {
 }
 
 func (f *Frontend) closeConns() error {
-	if f.match != nil {
-		_ = f.match.Close() // of no use to anybody any more
-	}
 	if f.nats != nil {
 		f.nats.Close()
+	}
+	if f.match != nil {
+		return f.match.Close()
 	}
 	return nil
 }
@@ -151,12 +151,11 @@ func (f *Frontend) Close() error {
 
 // Run serves until ctx ends. Players who wait then are told to come back, and their tickets are withdrawn.
 func (f *Frontend) Run(ctx context.Context) error {
-	defer f.closeConns()
 	server := &http.Server{
 		Handler: f.handler(), Protocols: process.CleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(f.logger.Handler(), slog.LevelDebug),
 	}
-	return process.RunAll(ctx, f.admin, f.registry, f.waits, process.Func(func(ctx context.Context) error {
+	err := process.RunAll(ctx, f.admin, f.registry, f.waits, process.Func(func(ctx context.Context) error {
 		select {
 		case <-f.registry.Synced():
 		case <-ctx.Done():
@@ -171,6 +170,7 @@ func (f *Frontend) Run(ctx context.Context) error {
 		defer stop()
 		return process.ServeHTTP(ctx, server, f.listener, f.config.StopGrace)
 	}))
+	return errors.Join(err, f.closeConns())
 }
 
 func (f *Frontend) handler() http.Handler {

@@ -81,11 +81,11 @@ func (m *MatchFunction) Close() error {
 
 // Run serves until ctx ends.
 func (m *MatchFunction) Run(ctx context.Context) error {
-	defer m.conn.Close()
 	server := process.NewGRPC(m.config.Reflection)
 	pb.RegisterMatchFunctionServer(server, m.function)
-	return process.RunAll(ctx, m.admin, process.Func(func(ctx context.Context) error {
+	err := process.RunAll(ctx, m.admin, process.Func(func(ctx context.Context) error {
 		m.admin.SetReady()
 		return server.Serve(ctx, m.listener, m.config.StopGrace)
 	}))
+	return errors.Join(err, m.conn.Close())
 }

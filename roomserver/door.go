@@ -178,13 +178,16 @@ func (d *door) read(stream guildhallv1.RoomService_JoinServer, s *session, hello
 	}
 }
 
-// readEnd says how a session ends whose stream does.
+// readEnd says how a session ends whose stream does. Of a frame that it could not read, gRPC has told the client
+// itself, and ended the stream.
 func (d *door) readEnd(err error) *guildhallv1.Closed {
-	if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
+	switch {
+	case errors.Is(err, io.EOF):
 		return leftClosed
-	}
-	if status.Code(err) == codes.ResourceExhausted {
+	case status.Code(err) == codes.ResourceExhausted:
 		return protocolClosed("a frame was too large")
+	case status.Code(err) == codes.Internal:
+		return protocolClosed("a frame could not be read")
 	}
-	return leftClosed
+	return leftClosed // the connection broke: nobody reads this
 }

@@ -83,18 +83,35 @@ func (h *host) open(ctx context.Context, group guildhall.Group, epoch guildhall.
 			h.fill(ctx, group, s)
 			return s.room, s.err
 		}
-		wait := s.opened
-		if s.epoch < epoch {
-			wait = s.gone // a room of ours that has lost its claim meanwhile; ours again behind it
-		}
 		select {
-		case <-wait:
+		case <-s.opened:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 		if s.epoch == epoch {
 			return s.room, s.err
 		}
+		if err := h.supersede(ctx, group, s, epoch); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// supersede ends a room of ours that has lost its claim without our knowing, if the registry says that ours is the
+// later one by which the room is wanted now. Nobody else would tell it: its log is not fenced before the later room
+// opens, and that cannot open before this one has gone.
+func (h *host) supersede(ctx context.Context, group guildhall.Group, s *slot, epoch guildhall.Epoch) error {
+	if _, err := h.claim(ctx, group, epoch); err != nil {
+		return err
+	}
+	if s.room != nil {
+		s.room.stop(endFenced)
+	}
+	select {
+	case <-s.gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -120,8 +137,14 @@ func (h *host) take(group guildhall.Group, epoch guildhall.Epoch) (s *slot, mine
 	return s, true, nil
 }
 
-// fill opens a slot's room; the slot is free again if that fails.
+// openTimeout bounds opening a room.
+const openTimeout = 10 * time.Second
+
+// fill opens a slot's room; the slot is free again if that fails. It goes on when its caller goes away, for others
+// may be waiting for the same room.
 func (h *host) fill(ctx context.Context, group guildhall.Group, s *slot) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
+	defer cancel()
 	start := time.Now()
 	s.room, s.err = h.openRoom(ctx, group, s.epoch)
 	h.metrics.opened(time.Since(start), s.err)
@@ -136,16 +159,14 @@ func (h *host) fill(ctx context.Context, group guildhall.Group, s *slot) {
 		h.free(group, s)
 	})
 	close(s.opened)
+	h.change() // drain may be waiting for this very room to be one that it can stop
 }
 
 func (h *host) openRoom(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) (*room, error) {
 	if err := h.kinds.Check(group); err != nil {
 		return nil, err
 	}
-	claim, err := h.registry.Claim(ctx, group)
-	if errors.Is(err, registry.ErrNoClaim) || err == nil && (claim.Host != h.name || claim.Epoch != epoch) {
-		return nil, errNotClaimed
-	}
+	claim, err := h.claim(ctx, group, epoch)
 	if err != nil {
 		return nil, err
 	}
@@ -159,12 +180,27 @@ func (h *host) openRoom(ctx context.Context, group guildhall.Group, epoch guildh
 	return newRoom(h, claim, writer, history), nil
 }
 
+// claim reads the group's claim; errNotClaimed if it is not this host's at the epoch.
+func (h *host) claim(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) (registry.Claim, error) {
+	claim, err := h.registry.Claim(ctx, group)
+	if errors.Is(err, registry.ErrNoClaim) || err == nil && (claim.Host != h.name || claim.Epoch != epoch) {
+		return registry.Claim{}, errNotClaimed
+	}
+	return claim, err
+}
+
 func (h *host) free(group guildhall.Group, s *slot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.slots, group)
 	h.changeLocked()
 	close(s.gone)
+}
+
+func (h *host) change() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changeLocked()
 }
 
 // changeLocked tells the lease and whoever waits that state or slots have changed, and minds the idle timer. The

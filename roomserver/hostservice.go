@@ -92,6 +92,6 @@ func (h *hostService) Stats(context.Context, *guildhallv1.StatsRequest) (*guildh
 			Group: r.group.String(), Epoch: uint64(r.epoch), Members: uint32(r.members.Load()), LastSeq: r.lastSeq.Load(),
 		})
 	}
-	slices.SortFunc(response.Rooms, func(a, b *guildhallv1.RoomStats) int { return cmp.Compare(a.GetGroup(), b.GetGroup()) })
+	slices.SortFunc(response.GetRooms(), func(a, b *guildhallv1.RoomStats) int { return cmp.Compare(a.GetGroup(), b.GetGroup()) })
 	return response, nil
 }

@@ -25,9 +25,6 @@ func (h *host) keepLease(ctx context.Context) error {
 		if err != nil {
 			return nil // ctx has ended
 		}
-		if err := h.verifyRooms(ctx); err != nil {
-			h.logger.Warn("rooms could not be checked against the registry", "error", err)
-		}
 		if err := h.renewLease(ctx, grant); err != nil {
 			h.metrics.leaseLosses.Inc()
 			h.logger.Error("the lease is lost: rooms are suspended until there is a new one", "error", err)
@@ -66,13 +63,23 @@ func (h *host) grantLease(ctx context.Context) (*registry.Grant, error) {
 	}
 }
 
-// renewLease renews the lease three times within its time to live, and whenever there is something new to say. It
+// renewLease checks the rooms against the registry, until it has answered for all of them once: they are from before
+// this lease. It renews the lease three times within its time to live, and whenever there is something new to say. It
 // returns nil when ctx ends, and an error when the lease is lost.
 func (h *host) renewLease(ctx context.Context, grant *registry.Grant) error {
 	period := h.registry.LeaseTTL() / 3
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
+	verified := false
 	for {
+		if !verified {
+			verifyCtx, cancel := context.WithTimeout(ctx, period)
+			err := h.verifyRooms(verifyCtx)
+			cancel()
+			if verified = err == nil; !verified {
+				h.logger.Warn("rooms could not be checked against the registry; trying again", "error", err)
+			}
+		}
 		select {
 		case <-ticker.C:
 		case <-h.dirty:
@@ -116,9 +123,9 @@ func (h *host) mayServe() bool {
 func (h *host) verifyRooms(ctx context.Context) error {
 	var errs []error
 	for _, r := range h.openRooms() {
-		claim, err := h.registry.Claim(ctx, r.group)
+		_, err := h.claim(ctx, r.group, r.epoch)
 		switch {
-		case errors.Is(err, registry.ErrNoClaim), err == nil && (claim.Host != h.name || claim.Epoch != r.epoch):
+		case errors.Is(err, errNotClaimed):
 			r.stop(endFenced)
 		case err != nil:
 			errs = append(errs, fmt.Errorf("room %s: %w", r.group, err))

@@ -14,7 +14,9 @@ import (
 	"agones.dev/agones/pkg/sdk"
 	"agones.dev/agones/pkg/sdk/beta"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/guildhall-dev/guildhall"
@@ -65,7 +67,7 @@ func newLifecycle(address, port string, logger *slog.Logger) (*lifecycle, error)
 	return &lifecycle{conn: conn, sdk: sdk.NewSDKClient(conn), counters: beta.NewSDKClient(conn), port: port, logger: logger}, nil
 }
 
-func (l *lifecycle) close() { _ = l.conn.Close() } // nobody calls any more
+func (l *lifecycle) close() error { return l.conn.Close() }
 
 // identify waits until the sidecar answers and the game server has its address.
 func (l *lifecycle) identify(ctx context.Context, wait time.Duration) (identity, error) {
@@ -185,20 +187,26 @@ func (l *lifecycle) watch(ctx context.Context, host *host) error {
 	}
 }
 
-// count keeps the Agones counter true.
+// count keeps the Agones counter true. While the sidecar is away it tries again; a fleet that has no such counter is
+// not asked twice for the same number.
 func (l *lifecycle) count(ctx context.Context, host *host) error {
 	told := -1
 	for {
 		rooms, changed := host.countRooms()
+		var again <-chan time.Time
 		if rooms != told {
 			err := l.updateCounter(ctx, rooms, host.capacity)
 			if err != nil && ctx.Err() == nil {
 				l.logger.Warn("the Agones counter could not be updated", "counter", roomsCounter, "error", err)
 			}
 			told = rooms
+			if code := status.Code(err); code == codes.Unavailable || code == codes.DeadlineExceeded {
+				told, again = -1, time.After(sdkPause)
+			}
 		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			return nil
 		}

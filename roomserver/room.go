@@ -121,13 +121,7 @@ func (r *room) run() {
 	if why != endFenced {
 		r.release()
 	}
-	closed := &guildhallv1.Closed{
-		Code: guildhallv1.CloseCode_CLOSE_CODE_MOVED, Reason: "the room is not here any more", Reconnect: true,
-	}
-	for s := range r.sessions {
-		r.forget(s)
-		s.end(closed)
-	}
+	r.dismiss(moved)
 	r.host.logger.Info("room is over", "group", r.group.String(), "epoch", r.epoch, "fenced", why == endFenced)
 }
 
@@ -157,6 +151,7 @@ func (r *room) serve() end {
 			if len(r.sessions) == 0 && len(r.unsaid) == 0 && len(r.inbox) == 0 {
 				return endIdle
 			}
+			idle.Reset(r.rules.IdleGrace) // something is on its way: look again when it has come through
 		}
 		if !wasEmpty && len(r.sessions) == 0 {
 			idle.Reset(r.rules.IdleGrace)

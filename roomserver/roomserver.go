@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -94,11 +95,11 @@ func (s *Server) connect() error {
 }
 
 func (s *Server) closeConns() error {
-	if s.lifecycle != nil {
-		s.lifecycle.close()
-	}
 	if s.nats != nil {
 		s.nats.Close()
+	}
+	if s.lifecycle != nil {
+		return s.lifecycle.close()
 	}
 	return nil
 }
@@ -106,7 +107,15 @@ func (s *Server) closeConns() error {
 // Run serves until ctx ends. The start: learn from Agones who we are, take the lease, serve, say Ready. The stop,
 // in reverse: no new rooms, move those that are here, let their sessions end, give the lease back.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.closeConns()
+	return errors.Join(s.run(ctx), s.closeConns())
+}
+
+func (s *Server) run(ctx context.Context) error {
+	var undo process.Undo
+	defer undo.Run()
+	undo.Add(s.admin.Close)
+	undo.Add(s.public.Close)
+	undo.Add(s.internal.Close)
 	self, err := s.lifecycle.identify(ctx, s.config.AgonesWait)
 	if err != nil {
 		return err
@@ -115,6 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	undo.Cancel() // from here on the listeners are their servers'
 	host := newHost(hostConfig{
 		name: self.name, address: self.address, internalAddress: internal, capacity: s.config.RoomsPerHost,
 		kinds: s.config.Kinds, idleGrace: s.config.HostIdleGrace, bodyBytes: s.config.BodyBytes,
@@ -156,12 +166,15 @@ func (s *Server) internalAddress(self identity) (string, error) {
 	if s.config.InternalAdvertise != "" {
 		return s.config.InternalAdvertise, nil
 	}
-	address := s.internal.Addr().(*net.TCPAddr)
-	if !address.IP.IsUnspecified() {
+	address, err := netip.ParseAddrPort(s.internal.Addr().String())
+	if err != nil {
+		return "", fmt.Errorf("the internal listener's address: %w", err)
+	}
+	if !address.Addr().IsUnspecified() {
 		return address.String(), nil
 	}
 	if self.podIP == "" {
 		return "", errors.New("GUILDHALL_INTERNAL_ADVERTISE is not set and the game server has no address of type PodIP: directors could not reach this host")
 	}
-	return net.JoinHostPort(self.podIP, fmt.Sprint(address.Port)), nil
+	return net.JoinHostPort(self.podIP, fmt.Sprint(address.Port())), nil
 }

@@ -68,8 +68,8 @@ func (r *room) refuse(said *guildhallv1.Say) *guildhallv1.Refused {
 	refused := &guildhallv1.Refused{Id: said.GetId()}
 	switch {
 	case said.GetId() == "" || len(said.GetId()) > maxIDBytes:
+		// The id goes back whole: by it the client finds what was refused.
 		refused.Code, refused.Reason = guildhallv1.RefuseCode_REFUSE_CODE_MALFORMED, "the id must have 1 to 64 bytes"
-		refused.Id = said.GetId()[:min(len(said.GetId()), maxIDBytes)]
 	case len(said.GetContentType()) > maxContentTypeBytes:
 		refused.Code, refused.Reason = guildhallv1.RefuseCode_REFUSE_CODE_MALFORMED, "the content type may have 128 bytes"
 	case len(said.GetBody()) > r.host.bodyBytes:
@@ -178,7 +178,7 @@ func (r *room) flush(why end) end {
 		case <-deadline:
 			// What is left was not acked: its senders say it again, wherever the room is then.
 			if r.busy {
-				<-r.appended
+				<-r.appended // whatever it says, nothing of it is acked
 			}
 			return why
 		}

@@ -5,12 +5,17 @@ import (
 	"slices"
 	"sort"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 )
 
-// historyFrame bounds the messages in one frame of history.
-const historyFrame = 64
+// historyFrame and historyBytes bound the messages in one frame of history: gRPC clients take 4 MiB.
+const (
+	historyFrame = 64
+	historyBytes = 512 << 10
+)
 
 // sit is a session asking for its place in the room.
 type sit struct {
@@ -41,7 +46,9 @@ func (e *sit) apply(r *room) {
 		LastSeq: r.lastSeq.Load(), HistoryTruncated: truncated,
 		Limits: &guildhallv1.Limits{BodyBytes: uint32(r.host.bodyBytes)},
 	}}})
-	for frame := range slices.Chunk(missed, historyFrame) {
+	for len(missed) > 0 {
+		var frame []*guildhallv1.Message
+		frame, missed = nextHistory(missed)
 		events := &guildhallv1.Events{}
 		for _, m := range frame {
 			events.Events = append(events.Events, &guildhallv1.Event{Event: &guildhallv1.Event_Message{Message: m}})
@@ -68,6 +75,16 @@ func (r *room) missed(after *uint64) (messages []*guildhallv1.Message, truncated
 		truncated = &gone
 	}
 	return messages, truncated
+}
+
+// nextHistory takes the messages of the next frame of history, at least one.
+func nextHistory(missed []*guildhallv1.Message) (frame, rest []*guildhallv1.Message) {
+	n, size := 0, 0
+	for n < len(missed) && n < historyFrame && size < historyBytes {
+		size += proto.Size(missed[n])
+		n++
+	}
+	return missed[:n], missed[n:]
 }
 
 // names gives who is here, in alphabetical order.
@@ -118,6 +135,18 @@ func (r *room) forget(s *session) {
 	}
 	delete(r.present, s.player)
 	r.tell(s.player, guildhallv1.MemberState_MEMBER_STATE_GONE, nil)
+}
+
+// dismiss ends every session. Nobody is told that the others are gone: they all meet again.
+func (r *room) dismiss(closed *guildhallv1.Closed) {
+	for s := range r.sessions {
+		s.end(closed)
+	}
+	r.host.players.Add(-int64(len(r.sessions)))
+	r.host.metrics.sessions.Sub(float64(len(r.sessions)))
+	clear(r.sessions)
+	clear(r.present)
+	r.members.Store(0)
 }
 
 // tell tells everybody but one session about a player's presence.

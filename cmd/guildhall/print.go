@@ -37,7 +37,7 @@ func (p *printer) print(event client.Event) {
 	}
 }
 
-// fields are the fields of one JSON object, in order: name, value, name, value, …
+// fields are the fields of one JSON object, in order: a name, its value, and so on.
 type fields []any
 
 // MarshalJSON keeps the order, so that a person who reads along finds the event first.

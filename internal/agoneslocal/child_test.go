@@ -24,7 +24,7 @@ const (
 	stubborn = "stubborn" // Ready, healthy, and deaf to SIGTERM
 	broken   = "broken"   // exits at once with status 3
 	chatty   = "chatty"   // writes to both outputs, and is good
-	parent   = "parent"   // runs a stand-in of its own with one good game server, and prints its process
+	parent   = "parent"   // runs a stand-in of its own with one mute game server, and prints its process
 )
 
 const brokenStatus = 3
@@ -96,7 +96,7 @@ func beat(client sdk.SDKClient, stop <-chan os.Signal) error {
 
 // playParent never ends by itself: its test kills it.
 func playParent() int {
-	server, err := New(Config{Fleet: Fleet{Ready: 1, Command: inRole(stubborn), Output: toStdout}})
+	server, err := New(Config{Fleet: Fleet{Ready: 1, Command: inRole(mute), Output: toStdout, Health: Health{Disabled: true}}})
 	if err != nil {
 		return 1
 	}

@@ -91,7 +91,7 @@ func FuzzList(f *testing.F) {
 		if int64(len(after.Values)) > limit {
 			t.Errorf("%d values, capacity %d", len(after.Values), limit)
 		}
-		for _, value := range strings.Fields(removed) {
+		for value := range strings.FieldsSeq(removed) {
 			if after.has(value) {
 				t.Errorf("%q was not removed", value)
 			}

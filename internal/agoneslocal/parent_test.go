@@ -10,7 +10,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func toStdout(string) io.Writer { return os.Stdout }
@@ -25,8 +27,8 @@ func announce(server *Server) {
 	})
 }
 
-// A parent that is killed cannot stop its children; the kernel must. The game server here ignores SIGTERM,
-// and holds the pipe from which the test reads: its end is the end of both.
+// A parent that is killed cannot stop its children; the kernel must. The game server here does not
+// notice that its SDK server is gone, and holds the pipe from which the test reads: its end is the end of both.
 func TestGameServersDieWithTheirParent(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -54,9 +56,15 @@ func TestGameServersDieWithTheirParent(t *testing.T) {
 	if err != nil || !alive(pid) {
 		t.Fatalf("the parent said %q; that is no process", line)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
 	cmd.Process.Kill()
 	cmd.Wait()
+	output.SetReadDeadline(time.Now().Add(patience / 4))
 	if _, err := io.Copy(io.Discard, lines); err != nil {
-		t.Fatal(err)
+		t.Fatalf("the game server outlives its parent: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package agoneslocal
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -287,7 +288,7 @@ func TestHealthStreamEndsInGoodOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := stream.CloseAndRecv(); err != nil && err != io.EOF {
+	if _, err := stream.CloseAndRecv(); err != nil && !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(b.ctx)

@@ -1,7 +1,6 @@
 package agoneslocal
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +13,16 @@ type (
 	request  = allocation.AllocationRequest
 	selector = allocation.GameServerSelector
 )
+
+// deprecated makes a request as old clients send it.
+func deprecated(required *selector, preferred ...*selector) *request {
+	return &request{RequiredGameServerSelector: required, PreferredGameServerSelectors: preferred} //nolint:staticcheck // it is what is tested
+}
+
+// deprecatedMetadata makes a request that sets metadata as old clients do.
+func deprecatedMetadata(patch *allocation.MetaPatch) *request {
+	return &request{Namespace: "default", MetaPatch: patch} //nolint:staticcheck // it is what is tested
+}
 
 // candidate makes a game server for a selector to look at.
 func candidate(name string, state State, change func(*GameServer)) *gameServer {
@@ -92,6 +101,8 @@ func TestSelectorsAreTriedInOrder(t *testing.T) {
 	allocated := &selector{GameServerState: allocation.GameServerSelector_ALLOCATED}
 	nowhere := &selector{MatchLabels: map[string]string{"no": "where"}}
 	ready := &selector{}
+	newAndOld := deprecated(nowhere)
+	newAndOld.GameServerSelectors = []*selector{ready}
 	for name, c := range map[string]struct {
 		in   *request
 		want string
@@ -100,14 +111,14 @@ func TestSelectorsAreTriedInOrder(t *testing.T) {
 		"first":                          {&request{GameServerSelectors: []*selector{allocated, ready}}, "b-allocated"},
 		"first that matches":             {&request{GameServerSelectors: []*selector{nowhere, ready, allocated}}, "a-ready"},
 		"no match":                       {&request{GameServerSelectors: []*selector{nowhere}}, ""},
-		"required":                       {&request{RequiredGameServerSelector: allocated}, "b-allocated"},
-		"preferred, then any Ready":      {&request{PreferredGameServerSelectors: []*selector{nowhere}}, "a-ready"},
-		"preferred before required":      {&request{PreferredGameServerSelectors: []*selector{allocated}, RequiredGameServerSelector: ready}, "b-allocated"},
-		"new field alone":                {&request{GameServerSelectors: []*selector{ready}, RequiredGameServerSelector: nowhere}, "a-ready"},
+		"required":                       {deprecated(allocated), "b-allocated"},
+		"preferred, then any Ready":      {deprecated(nil, nowhere), "a-ready"},
+		"preferred before required":      {deprecated(ready, allocated), "b-allocated"},
+		"new field alone":                {newAndOld, "a-ready"},
 		"another namespace":              {&request{Namespace: "elsewhere"}, ""},
 		"Packed does not mix the states": {&request{GameServerSelectors: []*selector{ready}, Scheduling: allocation.AllocationRequest_Packed}, "a-ready"},
 	} {
-		if c.in.Namespace == "" {
+		if c.in.GetNamespace() == "" {
 			c.in.Namespace = "default"
 		}
 		got := ""
@@ -198,6 +209,8 @@ func TestCheckRequest(t *testing.T) {
 		return &request{Counters: map[string]*allocation.CounterAction{"rooms": a}}
 	}
 	bad := &selector{MatchLabels: map[string]string{"a b": "c"}}
+	newAndOld := deprecated(bad)
+	newAndOld.GameServerSelectors = []*selector{{}}
 	for name, c := range map[string]struct {
 		in   *request
 		want string // a part of the fault, or nothing
@@ -205,9 +218,9 @@ func TestCheckRequest(t *testing.T) {
 		"empty":                  {&request{}, ""},
 		"label key":              {&request{GameServerSelectors: []*selector{{}, bad}}, `"a b"`},
 		"label value":            {&request{GameServerSelectors: []*selector{{MatchLabels: map[string]string{"a": "b c"}}}}, `"b c"`},
-		"required":               {&request{RequiredGameServerSelector: bad}, `"a b"`},
-		"preferred":              {&request{PreferredGameServerSelectors: []*selector{bad}}, `"a b"`},
-		"deprecated, beside new": {&request{RequiredGameServerSelector: bad, GameServerSelectors: []*selector{{}}}, `"a b"`},
+		"required":               {deprecated(bad), `"a b"`},
+		"preferred":              {deprecated(nil, bad), `"a b"`},
+		"deprecated, beside new": {newAndOld, `"a b"`},
 		"min count":              {counter(&allocation.CounterSelector{MinCount: -1}), "count of counter"},
 		"max count":              {counter(&allocation.CounterSelector{MaxCount: -1}), "count of counter"},
 		"counts backwards":       {counter(&allocation.CounterSelector{MinCount: 2, MaxCount: 1}), "2 to 1"},
@@ -222,7 +235,7 @@ func TestCheckRequest(t *testing.T) {
 		"action of other name":   {act(&allocation.CounterAction{Action: text("Double"), Amount: number(1)}), ""},
 		"list capacity":          {&request{Lists: map[string]*allocation.ListAction{"groups": {Capacity: number(-1)}}}, "negative"},
 		"metadata":               {&request{Metadata: &allocation.MetaPatch{Labels: map[string]string{"a": "b c"}}}, `label "a"`},
-		"deprecated metadata":    {&request{MetaPatch: &allocation.MetaPatch{Annotations: map[string]string{"a b": ""}}}, `annotation "a b"`},
+		"deprecated metadata":    {deprecatedMetadata(&allocation.MetaPatch{Annotations: map[string]string{"a b": ""}}), `annotation "a b"`},
 	} {
 		got := strings.Join(checkRequest(c.in), "; ")
 		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
@@ -273,6 +286,6 @@ func TestNamesDiffer(t *testing.T) {
 	}
 	slices.Sort(all)
 	if n := len(slices.Compact(all)); n != 1000 {
-		t.Error(fmt.Sprintf("%d names among 1000", n))
+		t.Errorf("%d names among 1000", n)
 	}
 }

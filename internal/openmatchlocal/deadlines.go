@@ -67,15 +67,23 @@ func (d *deadlines[ID]) fire() {
 	if d.stopped {
 		return
 	}
-	for front := d.items.Front(); front != nil; front = d.items.Front() {
-		item := front.Value.(deadline[ID])
+	for item, ok := d.first(); ok; item, ok = d.first() {
 		if wait := time.Until(item.at); wait > 0 {
 			d.arm(wait)
 			return
 		}
-		d.items.Remove(front)
+		d.items.Remove(d.items.Front())
 		d.expire(item.id)
 	}
+}
+
+// first gives what expires next, and false when there is nothing.
+func (d *deadlines[ID]) first() (deadline[ID], bool) {
+	front := d.items.Front()
+	if front == nil {
+		return deadline[ID]{}, false
+	}
+	return front.Value.(deadline[ID]), true //nolint:forcetypeassert // add puts nothing else in
 }
 
 // stop forgets everything; nothing expires any more.

@@ -97,9 +97,13 @@ func (b *backend) runOnce(ctx context.Context, req *pb.FetchMatchesRequest) (ver
 	return result, nil
 }
 
+// propose cancels the match function at the end of the window. It sets no deadline, as Open Match does not: a
+// match function that was told of one could fail on its own just before the window closes.
 func (b *backend) propose(ctx context.Context, req *pb.FetchMatchesRequest) ([]*pb.Match, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.collectionInterval, errRanTooLong)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	window := time.AfterFunc(b.collectionInterval, func() { cancel(errRanTooLong) })
+	defer window.Stop()
 	proposals, err := b.functions.run(ctx, req)
 	if err != nil && errors.Is(context.Cause(ctx), errRanTooLong) {
 		err = errRanTooLong

@@ -83,7 +83,7 @@ func TestPoolFilterWantsAll(t *testing.T) {
 		{"no mode", func(s *pb.SearchFields) { s.StringArgs = nil }, false},
 		{"a tag is missing", func(s *pb.SearchFields) { s.Tags = s.GetTags()[:1] }, false},
 		{"the level is too high", func(s *pb.SearchFields) { s.DoubleArgs["level"] = 9.5 }, false},
-		{"no level", func(s *pb.SearchFields) { delete(s.DoubleArgs, "level") }, false},
+		{"no level", func(s *pb.SearchFields) { delete(s.GetDoubleArgs(), "level") }, false},
 	} {
 		fields := whole()
 		test.spoil(fields)

@@ -9,6 +9,8 @@
 //     a call that finds nothing waits for a ticket rather than for an interval.
 //   - A proposal with a ticket that is gone, assigned or pending is dropped. In Open Match only the cycle
 //     keeps such proposals away.
+//   - Scores decide between the proposals of one call. Between calls the first to finish wins, and match ids
+//     may repeat.
 //   - Assignments are pushed to who watches, not polled.
 //   - A backfill that expires is deleted at that moment, not by the next cycle.
 //   - Unassigned tickets can be made to expire.

@@ -75,7 +75,8 @@ func (s *store) queryTickets(f poolFilter) []*pb.Ticket {
 	defer s.mu.RUnlock()
 	var found []*pb.Ticket
 	for element := s.available.Front(); element != nil; element = element.Next() {
-		if t := element.Value.(*ticketEntry).ticket; f.passes(t) {
+		t := element.Value.(*ticketEntry).ticket //nolint:forcetypeassert // makeAvailable puts nothing else in
+		if f.passes(t) {
 			found = append(found, t)
 		}
 	}
@@ -128,8 +129,8 @@ func (s *store) releaseLocked(ids []ticketID) {
 func (s *store) releaseAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for element := s.pending.items.Front(); element != nil; element = s.pending.items.Front() {
-		s.makeAvailable(s.tickets[element.Value.(deadline[ticketID]).id])
+	for item, ok := s.pending.first(); ok; item, ok = s.pending.first() {
+		s.makeAvailable(s.tickets[item.id])
 	}
 }
 

@@ -82,13 +82,18 @@ func LoadPublicKeys(file string) (PublicKeys, error) {
 	return keys, nil
 }
 
+// publicKey gives the public half: the second half of an Ed25519 private key.
+func publicKey(key ed25519.PrivateKey) ed25519.PublicKey {
+	return ed25519.PublicKey(key[ed25519.PrivateKeySize-ed25519.PublicKeySize:])
+}
+
 // SaveKeyPair writes a private key, readable by its owner only, and its public key, as the loaders read them.
 func SaveKeyPair(key ed25519.PrivateKey, privateFile, publicFile string) error {
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("encoding a private key: %w", err)
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	public, err := x509.MarshalPKIXPublicKey(publicKey(key))
 	if err != nil {
 		return fmt.Errorf("encoding a public key: %w", err)
 	}

@@ -73,5 +73,5 @@ func DevelopmentToken(token Token) (string, error) {
 
 // DevelopmentKeys are the keys that check what [DevelopmentToken] signs.
 func DevelopmentKeys() PublicKeys {
-	return PublicKeys{developmentKey().Public().(ed25519.PublicKey)}
+	return PublicKeys{publicKey(developmentKey())}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -126,8 +127,8 @@ func RunAll(ctx context.Context, parts ...Service) error {
 	case first = <-failed:
 		seen++
 	}
-	for i := len(stops) - 1; i >= 0; i-- {
-		stops[i]()
+	for _, stop := range slices.Backward(stops) {
+		stop()
 	}
 	for ; seen < len(parts); seen++ {
 		if err := <-failed; first == nil {

@@ -1,5 +1,7 @@
 package process
 
+import "slices"
+
 // Undo closes what a constructor has opened so far, the last one first, unless the constructor succeeds:
 //
 //	var undo process.Undo
@@ -17,7 +19,7 @@ func (u *Undo) Cancel() { u.closers = nil }
 
 // Run closes. The constructor is failing already, with an error of more use than those of closing.
 func (u *Undo) Run() {
-	for i := len(u.closers) - 1; i >= 0; i-- {
-		_ = u.closers[i]()
+	for _, closer := range slices.Backward(u.closers) {
+		_ = closer()
 	}
 }

@@ -102,22 +102,27 @@ func (r *Registry) afterTake(ctx context.Context, group guildhall.Group, mine cl
 }
 
 func isConflict(err error) bool {
-	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch)
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) || isWrongSequence(err)
 }
 
-// Release gives a claim back. One that is another by now is left alone, and that is no error.
-func (r *Registry) Release(ctx context.Context, claim Claim) error {
-	err := r.claims.Purge(ctx, claim.Group.Key(), jetstream.LastRevision(uint64(claim.Epoch)), jetstream.PurgeTTL(markerTTL))
-	if err == nil || isConflict(err) || isWrongSequence(err) {
-		return nil
-	}
-	return fmt.Errorf("releasing the claim of %s: %w", claim.Group, err)
-}
-
+// isWrongSequence knows a conflict that the key-value client passes on as the stream has put it: a replicated one
+// has a code of its own, and a key that is made over a delete marker is not translated.
 func isWrongSequence(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
 		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// Release gives a claim back. One that is another by now is left alone, and that is no error.
+func (r *Registry) Release(ctx context.Context, claim Claim) error {
+	if claim.Epoch == 0 {
+		return nil // no claim; NATS would take the 0 for "whatever is there"
+	}
+	err := r.claims.Purge(ctx, claim.Group.Key(), jetstream.LastRevision(uint64(claim.Epoch)), jetstream.PurgeTTL(markerTTL))
+	if err == nil || isConflict(err) {
+		return nil
+	}
+	return fmt.Errorf("releasing the claim of %s: %w", claim.Group, err)
 }
 
 // Claims lists every claim, by group.

@@ -81,22 +81,29 @@ func (g *Grant) Renew(ctx context.Context, lease Lease) error {
 		return fmt.Errorf("encoding the lease of %s: %w", g.host, err)
 	}
 	revision, err := g.registry.leases.Update(ctx, string(g.host), value, g.revision)
-	if err == nil {
-		g.revision = revision
-		return nil
+	if isConflict(err) {
+		if err := g.adopt(ctx, lease); err != nil {
+			return err
+		}
+		revision, err = g.registry.leases.Update(ctx, string(g.host), value, g.revision)
 	}
-	if !isConflict(err) {
+	if err != nil {
 		return fmt.Errorf("renewing the lease of %s: %w", g.host, err)
 	}
-	return g.adopt(ctx, lease)
+	g.revision = revision
+	return nil
 }
 
-// adopt looks whether a conflict was with our own earlier write whose reply was lost. The lease carries the
-// process id, which two processes of one name on one machine do not share.
+// adopt looks whether a conflict was with our own earlier write whose reply was lost, and takes its revision if
+// so. That is no renewal yet: the lease lives on from that earlier write, the host would reckon from this one. The
+// lease carries the process id, which two processes of one name on one machine do not share.
 func (g *Grant) adopt(ctx context.Context, lease Lease) error {
 	entry, err := g.registry.leases.Get(ctx, string(g.host))
-	if err != nil {
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return fmt.Errorf("%w: %s", ErrLeaseLost, g.host)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the lease of %s: %w", g.host, err)
 	}
 	var stored Lease
 	if json.Unmarshal(entry.Value(), &stored) != nil || stored.PID != lease.PID || stored.InternalAddress != lease.InternalAddress {
@@ -109,7 +116,7 @@ func (g *Grant) adopt(ctx context.Context, lease Lease) error {
 // Return gives the lease back: the host is gone.
 func (g *Grant) Return(ctx context.Context) error {
 	err := g.registry.leases.Purge(ctx, string(g.host), jetstream.LastRevision(g.revision), jetstream.PurgeTTL(markerTTL))
-	if err != nil && !isWrongSequence(err) && !isConflict(err) {
+	if err != nil && !isConflict(err) {
 		return fmt.Errorf("returning the lease of %s: %w", g.host, err)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/guildhall-dev/guildhall"
@@ -44,6 +45,7 @@ const (
 // leases is live only while Run runs.
 type Registry struct {
 	// Static after construction.
+	conn     *nats.Conn
 	claims   jetstream.KeyValue
 	leases   jetstream.KeyValue
 	leaseTTL time.Duration
@@ -69,15 +71,16 @@ func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Registry
 	if err != nil {
 		return nil, err
 	}
+	// In files as well: a lease that a restart of NATS forgets is over before the host knows.
 	leases, err := openBucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: leasesBucket, Description: "which hosts are alive", TTL: config.LeaseTTL,
-		LimitMarkerTTL: markerTTL, Replicas: max(1, config.Replicas), Storage: jetstream.MemoryStorage,
+		LimitMarkerTTL: markerTTL, Replicas: max(1, config.Replicas),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &Registry{
-		claims: claims, leases: leases, leaseTTL: config.LeaseTTL,
+		conn: js.Conn(), claims: claims, leases: leases, leaseTTL: config.LeaseTTL,
 		synced: make(chan struct{}), view: map[guildhall.HostName]Lease{}, changed: make(chan struct{}),
 	}, nil
 }

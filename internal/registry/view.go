@@ -8,21 +8,23 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/guildhall-dev/guildhall"
 )
 
-// rewatchAfter is how long a broken watch rests before it is begun anew.
-const rewatchAfter = 250 * time.Millisecond
+const (
+	// rewatchAfter is how long a broken watch rests before it is begun anew.
+	rewatchAfter = 250 * time.Millisecond
+	// watchWithin bounds how long NATS may take to begin a watch: a reply that was lost would be waited for for ever.
+	watchWithin = 5 * time.Second
+)
 
 // Run keeps the view of the leases until ctx ends.
 func (r *Registry) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := r.watch(ctx)
-		if err == nil || ctx.Err() != nil {
-			return nil
-		}
+		_ = r.watch(ctx) // whatever broke it, it is begun anew
 		select {
 		case <-ctx.Done():
 		case <-time.After(rewatchAfter):
@@ -31,8 +33,16 @@ func (r *Registry) Run(ctx context.Context) error {
 	return nil
 }
 
+// watch keeps the view until ctx ends, the watch breaks, or the connection was lost and is back: what expired
+// meanwhile is told to nobody, so that a view that only went on would keep hosts that are gone.
 func (r *Registry) watch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	back := r.conn.StatusChanged(nats.CONNECTED)
+	defer r.conn.RemoveStatusListener(back)
+	late := time.AfterFunc(watchWithin, cancel)
 	watcher, err := r.leases.WatchAll(ctx)
+	late.Stop()
 	if err != nil {
 		return fmt.Errorf("watching leases: %w", err)
 	}
@@ -42,7 +52,9 @@ func (r *Registry) watch(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
+		case <-back:
+			return errors.New("watching leases: the connection was lost")
 		case entry, open := <-watcher.Updates():
 			switch {
 			case !open:

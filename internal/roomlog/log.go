@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
@@ -104,7 +105,7 @@ func (l *Log) read(ctx context.Context, group guildhall.Group, upTo entry, most 
 	if err != nil {
 		return nil, fmt.Errorf("reading the log of %s: %w", group, err)
 	}
-	defer feed.Stop()
+	defer l.endReading(ctx, consumer, feed)
 	var messages []*guildhallv1.Message
 	for {
 		next, err := feed.Next(jetstream.NextContext(ctx))
@@ -120,8 +121,17 @@ func (l *Log) read(ctx context.Context, group guildhall.Group, upTo entry, most 
 			return nil, err
 		}
 		messages = append(messages, read.Messages...)
+		messages = slices.Delete(messages, 0, max(0, len(messages)-most))
 		if read.sequence >= upTo.sequence {
-			return messages[max(0, len(messages)-most):], nil
+			return messages, nil
 		}
+	}
+}
+
+// endReading removes the consumer from NATS, which would keep it for minutes: every room that opens makes one.
+func (l *Log) endReading(ctx context.Context, consumer jetstream.Consumer, feed jetstream.MessagesContext) {
+	feed.Stop()
+	if info := consumer.CachedInfo(); info != nil { // nil while a lost consumer is made anew
+		_ = l.stream.DeleteConsumer(ctx, info.Name) // if that is not answered, the minutes pass
 	}
 }

@@ -93,8 +93,7 @@ func (w *Writer) publish(ctx context.Context, next *guildhallv1.LogEntry) error 
 }
 
 // catchUp finds out whether the unexpected last entry is this writer's own, from an attempt whose reply was
-// lost. A writer makes one entry at a time and repeats it until it knows, so one of its epoch with its number
-// is the very same.
+// lost. A writer makes one entry at a time and repeats it until it knows, so its own is the very same.
 func (w *Writer) catchUp(ctx context.Context, next *guildhallv1.LogEntry) error {
 	last, err := w.log.last(ctx, w.group)
 	switch {
@@ -102,7 +101,7 @@ func (w *Writer) catchUp(ctx context.Context, next *guildhallv1.LogEntry) error 
 		return err
 	case last.Epoch > next.Epoch:
 		return ErrFenced
-	case last.Epoch == next.Epoch && last.LastSeq == next.LastSeq:
+	case proto.Equal(last.LogEntry, next):
 		w.sequence = last.sequence
 		return nil
 	}

@@ -93,7 +93,7 @@ func TestKilledHostComesBackElsewhere(t *testing.T) {
 	if !isEmbedded {
 		t.Skip("the hosts of the installation at " + server + " are not processes of this machine")
 	}
-	b := setup(t)
+	setup(t)
 	own, stop, err := start(embedded.Config{Hosts: 2}) // a host of its own, for others would lose theirs
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestKilledHostComesBackElsewhere(t *testing.T) {
 			t.Errorf("stopping: %v", err)
 		}
 	})
-	b = setupAt(t, own.URL())
+	b := setupAt(t, own.URL())
 	group := b.group("guild")
 	p1, p2 := b.join("p1", group), b.join("p2", group)
 	said := []string{}

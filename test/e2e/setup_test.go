@@ -114,7 +114,7 @@ var players = client.NewHTTPClient()
 
 // bundle is what a test needs.
 type bundle struct {
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	server string
 }

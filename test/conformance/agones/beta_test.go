@@ -157,7 +157,7 @@ func TestListTakesEachValueOnce(t *testing.T) {
 
 func TestListIsFullAtItsCapacity(t *testing.T) {
 	s := setupSDK(t)
-	before := s.list()
+	before := s.settled()
 	size := int64(len(before.GetValues()))
 	if err := s.updateList(&beta.List{Capacity: size}, "capacity"); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestListIsFullAtItsCapacity(t *testing.T) {
 
 func TestListValuesAreReplaced(t *testing.T) {
 	s := setupSDK(t)
-	before := s.list()
+	before := s.settled()
 	added := unique()
 	wanted := append(slices.Clone(before.GetValues()[:len(before.GetValues())/2]), added)
 	if err := s.updateList(&beta.List{Values: wanted}, "values"); err != nil {
@@ -191,7 +191,7 @@ func TestListValuesAreReplaced(t *testing.T) {
 
 func TestListIsCutToItsCapacity(t *testing.T) {
 	s := setupSDK(t)
-	before := s.list()
+	before := s.settled()
 	if len(before.GetValues()) < 2 {
 		t.Skip("the list has no two values")
 	}

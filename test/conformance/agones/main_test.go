@@ -25,11 +25,12 @@ import (
 	allocation "agones.dev/agones/pkg/allocation/go"
 	"agones.dev/agones/pkg/sdk"
 	"agones.dev/agones/pkg/sdk/beta"
-	"github.com/guildhall-dev/guildhall/internal/agoneslocal"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/guildhall-dev/guildhall/internal/agoneslocal"
 )
 
 // childVariable makes this binary a game server that does nothing by itself: the test speaks for it.

@@ -1,0 +1,290 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	allocation "agones.dev/agones/pkg/allocation/go"
+	"connectrpc.com/connect"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"open-match.dev/open-match/pkg/pb"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/process"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/ticket"
+)
+
+// smallOpenMatch is what a director needs of Open Match: it gives out the matches that the test puts in, and tells
+// the test what became of tickets.
+type smallOpenMatch struct {
+	pb.UnimplementedBackendServiceServer
+	pb.UnimplementedFrontendServiceServer
+	matches  chan *pb.Match
+	fetchErr chan error
+	fates    chan string // "assigned t1", "released t1", "deleted t1"
+}
+
+// FetchMatches gives the next match, or the next error.
+func (o *smallOpenMatch) FetchMatches(request *pb.FetchMatchesRequest, stream pb.BackendService_FetchMatchesServer) error {
+	if request.GetConfig().GetHost() == "" || request.GetProfile().GetName() != "guild/0" {
+		return status.Errorf(codes.InvalidArgument, "fetched by %v", request)
+	}
+	select {
+	case match := <-o.matches:
+		return stream.Send(&pb.FetchMatchesResponse{Match: match})
+	case err := <-o.fetchErr:
+		return err
+	case <-stream.Context().Done():
+		return stream.Context().Err()
+	}
+}
+
+// AssignTickets tells the test.
+func (o *smallOpenMatch) AssignTickets(_ context.Context, request *pb.AssignTicketsRequest) (*pb.AssignTicketsResponse, error) {
+	for _, group := range request.GetAssignments() {
+		for _, id := range group.GetTicketIds() {
+			o.fates <- "assigned " + id
+		}
+	}
+	return &pb.AssignTicketsResponse{}, nil
+}
+
+// ReleaseTickets tells the test.
+func (o *smallOpenMatch) ReleaseTickets(_ context.Context, request *pb.ReleaseTicketsRequest) (*pb.ReleaseTicketsResponse, error) {
+	for _, id := range request.GetTicketIds() {
+		o.fates <- "released " + id
+	}
+	return &pb.ReleaseTicketsResponse{}, nil
+}
+
+// DeleteTicket tells the test.
+func (o *smallOpenMatch) DeleteTicket(_ context.Context, request *pb.DeleteTicketRequest) (*emptypb.Empty, error) {
+	o.fates <- "deleted " + request.GetTicketId()
+	return &emptypb.Empty{}, nil
+}
+
+// running is a director that runs.
+type running struct {
+	*world
+	openmatch *smallOpenMatch
+	director  *Director
+}
+
+func setupDirector(t *testing.T) *running {
+	r := &running{world: setup(t), openmatch: &smallOpenMatch{
+		matches: make(chan *pb.Match), fetchErr: make(chan error), fates: make(chan string, 100),
+	}}
+	openmatch := grpc.NewServer()
+	pb.RegisterBackendServiceServer(openmatch, r.openmatch)
+	pb.RegisterFrontendServiceServer(openmatch, r.openmatch)
+	address := r.serve(openmatch)
+	agones := grpc.NewServer()
+	allocation.RegisterAllocationServiceServer(agones, r.allocator)
+	d, err := New(Config{
+		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: broker.Config{NATS: r.url}, Listen: "127.0.0.1:0",
+		Kinds:            guildhall.Kinds{"guild": {Capacity: 10, IdleGrace: time.Minute, History: 10}},
+		OpenmatchBackend: address, OpenmatchFrontend: address, MatchfunctionAdvertise: "127.0.0.1:50502",
+		AgonesAllocator: r.serve(agones), AgonesFleet: "rooms", RetryAfter: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.director = d
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the director ended: %v", err)
+		}
+	})
+	select {
+	case <-d.Started():
+	case <-r.ctx.Done():
+		t.Fatal("the director never starts")
+	}
+	return r
+}
+
+// fate puts a match in and gives what became of its ticket.
+func (r *running) fate(match *pb.Match) string {
+	r.t.Helper()
+	r.openmatch.matches <- match
+	select {
+	case fate := <-r.openmatch.fates:
+		return fate
+	case <-r.ctx.Done():
+		r.t.Fatal("nothing becomes of the match")
+		return ""
+	}
+}
+
+// matchOf makes a match with details.
+func (r *running) matchOf(id string, details *guildhallv1.MatchDetails) *pb.Match {
+	r.t.Helper()
+	extensions, err := ticket.MatchExtensions(details)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return &pb.Match{MatchId: "m-" + id, Tickets: []*pb.Ticket{{Id: id}}, Extensions: extensions}
+}
+
+func TestEveryMatchIsSeenThrough(t *testing.T) {
+	r := setupDirector(t)
+	if got := r.fate(r.matchOf("t1", &guildhallv1.MatchDetails{Group: "guild:g1"})); got != "released t1" {
+		t.Errorf("without a host: %s", got)
+	}
+	h := r.host("h", registry.HostAllocated, 10)
+	r.await(r.director.placer, h)
+	for id, c := range map[string]struct {
+		details *guildhallv1.MatchDetails
+		want    string
+	}{
+		"t2": {&guildhallv1.MatchDetails{Group: "guild:g1"}, "assigned t2"},
+		"t3": {&guildhallv1.MatchDetails{Expired: true}, "deleted t3"},
+		"t4": {&guildhallv1.MatchDetails{Group: "no group"}, "released t4"},
+	} {
+		if got := r.fate(r.matchOf(id, c.details)); got != c.want {
+			t.Errorf("%v: %s, want %s", c.details, got, c.want)
+		}
+	}
+	if got := r.fate(&pb.Match{MatchId: "m5", Tickets: []*pb.Ticket{{Id: "t5"}}}); got != "released t5" {
+		t.Errorf("a match that is not ours: %s", got)
+	}
+}
+
+func TestFetchingGoesOnAfterAFailure(t *testing.T) {
+	r := setupDirector(t)
+	h := r.host("h", registry.HostAllocated, 10)
+	r.await(r.director.placer, h)
+	for range 3 {
+		r.openmatch.fetchErr <- status.Error(codes.Unavailable, "as the test wants")
+	}
+	if got := r.fate(r.matchOf("t1", &guildhallv1.MatchDetails{Group: "guild:g1"})); got != "assigned t1" {
+		t.Error(got)
+	}
+}
+
+func TestOperatorLists(t *testing.T) {
+	r := setupDirector(t)
+	h := r.host("h", registry.HostAllocated, 10)
+	r.await(r.director.placer, h)
+	if _, err := r.director.placer.place(r.ctx, testGroup(1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.registry.Take(r.ctx, testGroup(2), "nobody", 0); err != nil {
+		t.Fatal(err)
+	}
+	o := &operator{registry: r.director.registry, hosts: r.director.hosts}
+	rooms, err := o.ListRooms(r.ctx, connect.NewRequest(&guildhallv1.ListRoomsRequest{}))
+	if err != nil || len(rooms.Msg.GetRooms()) != 2 {
+		t.Fatalf("rooms: %v, %v", rooms, err)
+	}
+	if room := rooms.Msg.GetRooms()[0]; room.GetGroup() != "guild:g1" || room.GetHost() != "h" || room.GetMembers() != 7 && room.GetEpoch() == 1 {
+		t.Errorf("the first room is %v", room)
+	}
+	if room := rooms.Msg.GetRooms()[1]; room.Members != nil {
+		t.Errorf("a host that nobody reached told of %d members", room.GetMembers())
+	}
+	hosts, err := o.ListHosts(r.ctx, connect.NewRequest(&guildhallv1.ListHostsRequest{}))
+	if err != nil || len(hosts.Msg.GetHosts()) != 1 || hosts.Msg.GetHosts()[0].GetState() != "allocated" {
+		t.Errorf("hosts: %v, %v", hosts, err)
+	}
+}
+
+func TestNewSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	for says, config := range map[string]Config{
+		"GUILDHALL_SHARDS":                  {Shards: -1},
+		"GUILDHALL_PLACEMENTS":              {Placements: -1},
+		"GUILDHALL_MATCHFUNCTION_ADVERTISE": {MatchfunctionAdvertise: "nowhere"},
+		"GUILDHALL_LISTEN":                  {Common: process.Common{AdminListen: "127.0.0.1:0"}, Listen: used.Addr().String()},
+		"GUILDHALL_ADMIN_LISTEN":            {Common: process.Common{AdminListen: used.Addr().String()}},
+		"GUILDHALL_NATS":                    {Common: process.Common{AdminListen: "127.0.0.1:0"}, Listen: "127.0.0.1:0", Config: broker.Config{NATS: "nats://127.0.0.1:1"}},
+	} {
+		if d, err := New(config); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("New gave %v, %v; want an error that names %s", d, err, says)
+		}
+	}
+}
+
+// Work that was taken in is finished when intake has stopped, and forced after the grace.
+func TestWorkOutlivesIntake(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		intake, stop := context.WithCancel(t.Context())
+		w := newWork(intake, 2, time.Minute)
+		finished, forced := false, false
+		w.do(func(ctx context.Context) {
+			sleep(ctx, 30*time.Second)
+			finished = ctx.Err() == nil
+		})
+		w.do(func(ctx context.Context) {
+			<-ctx.Done()
+			forced = true
+		})
+		stop()
+		start := time.Now()
+		w.wait()
+		if !finished || !forced || time.Since(start) != time.Minute {
+			t.Errorf("finished %v, forced %v after %s", finished, forced, time.Since(start))
+		}
+	})
+}
+
+func TestHostsForgetsSeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHosts()
+		leases := []registry.Lease{{Host: "h", State: registry.HostAllocated, RoomsCapacity: 1}}
+		if _, found := h.choose(leases, testGroup(1), nil); !found {
+			t.Fatal("no seat on an empty host")
+		}
+		if _, found := h.choose(leases, testGroup(2), nil); found {
+			t.Error("two seats on a host for one")
+		}
+		h.settle("h", testGroup(1), false)
+		if _, found := h.choose(leases, testGroup(2), nil); !found {
+			t.Error("a seat that was not taken is still kept")
+		}
+		h.settle("h", testGroup(2), true)
+		if _, found := h.choose(leases, testGroup(3), nil); found {
+			t.Error("a room that no lease counts yet was not counted")
+		}
+		<-time.After(seenAfter + time.Millisecond) // the bubble's time
+		if _, found := h.choose(leases, testGroup(3), nil); !found {
+			t.Error("a seat is kept although the lease would show the room")
+		}
+	})
+}
+
+func TestMutexCanBeGivenUp(t *testing.T) {
+	t.Parallel()
+	m := newMutex()
+	if err := m.lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.lock(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("locked twice: %v", err)
+	}
+	m.unlock()
+}

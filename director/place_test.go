@@ -1,0 +1,209 @@
+package director
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+)
+
+// mustPlace places a group and checks that the registry agrees.
+func (w *world) mustPlace(p *placer, group guildhall.Group) *guildhallv1.Placement {
+	w.t.Helper()
+	placement, err := p.place(w.ctx, group)
+	if err != nil {
+		w.t.Fatalf("placing %s: %v", group, err)
+	}
+	claim, err := w.registry.Claim(w.ctx, group)
+	if err != nil || string(claim.Host) != placement.GetHost() || uint64(claim.Epoch) != placement.GetEpoch() {
+		w.t.Fatalf("placed at %v, but the claim is %+v, %v", placement, claim, err)
+	}
+	return placement
+}
+
+// await waits until a registry's view has a host.
+func (w *world) await(p *placer, hosts ...*smallHost) {
+	w.t.Helper()
+	for _, h := range hosts {
+		if _, err := p.registry.AwaitHost(w.ctx, h.lease.Host, func(registry.Lease) bool { return true }); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func TestPlaceOnAnAllocatedHost(t *testing.T) {
+	w := setup(t)
+	h, p := w.host("h1", registry.HostAllocated, 10), w.placer()
+	w.await(p, h)
+	first := w.mustPlace(p, testGroup(1))
+	if first.GetHost() != "h1" || first.GetAddress() != h.lease.Address || h.opened["guild:g1"] != 1 {
+		t.Errorf("placed at %v with %d OpenRoom", first, h.opened["guild:g1"])
+	}
+	if again := w.mustPlace(p, testGroup(1)); again.GetEpoch() != first.GetEpoch() || h.opened["guild:g1"] != 1 {
+		t.Errorf("a live room was placed again: %v, %d OpenRoom", again, h.opened["guild:g1"])
+	}
+	if w.allocator.called() != 0 {
+		t.Error("a host was allocated although one had room")
+	}
+}
+
+func TestPlaceOnTheFullestThatHasRoom(t *testing.T) {
+	w := setup(t)
+	full, fuller, empty := w.host("full", registry.HostAllocated, 5), w.host("fuller", registry.HostAllocated, 5), w.host("empty", registry.HostAllocated, 5)
+	p := w.placer()
+	w.await(p, full, fuller, empty)
+	for h, rooms := range map[*smallHost]int{full: 5, fuller: 3} {
+		h.mu.Lock()
+		h.lease.Rooms = rooms
+		h.mu.Unlock()
+		h.become(registry.HostAllocated, p.registry)
+		if _, err := p.registry.AwaitHost(w.ctx, h.lease.Host, func(l registry.Lease) bool { return l.Rooms == rooms }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "fuller" {
+		t.Errorf("placed on %s, want the fullest that has room", got.GetHost())
+	}
+}
+
+func TestPlaceTakesOverFromTheDead(t *testing.T) {
+	w := setup(t)
+	dead, alive, p := w.host("dead", registry.HostAllocated, 10), w.host("alive", registry.HostAllocated, 10), w.placer()
+	w.await(p, dead, alive)
+	old, err := w.registry.Take(w.ctx, testGroup(1), "dead", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.die()
+	dead.refuseWith(codes.Unavailable) // a view may show it for a moment yet
+	got := w.mustPlace(p, testGroup(1))
+	if got.GetHost() != "alive" || got.GetEpoch() <= uint64(old.Epoch) {
+		t.Errorf("taken over at %v, want on alive behind epoch %d", got, old.Epoch)
+	}
+}
+
+func TestPlaceElsewhereWhenAHostRefuses(t *testing.T) {
+	for _, code := range []codes.Code{codes.ResourceExhausted, codes.Unavailable, codes.FailedPrecondition, codes.Internal} {
+		t.Run(code.String(), func(t *testing.T) {
+			w := setup(t)
+			a, b, p := w.host("a", registry.HostAllocated, 10), w.host("b", registry.HostAllocated, 10), w.placer()
+			w.await(p, a, b)
+			a.refuseWith(code)
+			for i := range 3 { // whichever is tried first
+				if got := w.mustPlace(p, testGroup(i)); got.GetHost() != "b" {
+					t.Errorf("placed on %s, which refuses", got.GetHost())
+				}
+			}
+		})
+	}
+}
+
+func TestPlaceFailsWhenNobodyTakesTheRoom(t *testing.T) {
+	w := setup(t)
+	h, p := w.host("h", registry.HostAllocated, 10), w.placer()
+	w.await(p, h)
+	h.refuseWith(codes.ResourceExhausted)
+	_, err := p.place(w.ctx, testGroup(1))
+	if status.Code(errors.Unwrap(err)) != codes.ResourceExhausted {
+		t.Errorf("failed with %v, want what Agones said", err)
+	}
+	if claim, err := w.registry.Claim(w.ctx, testGroup(1)); !errors.Is(err, registry.ErrNoClaim) {
+		t.Errorf("a claim is left: %+v, %v", claim, err)
+	}
+}
+
+func TestPlaceWaitsForARoomThatMoves(t *testing.T) {
+	w := setup(t)
+	leaving, next, p := w.host("leaving", registry.HostAllocated, 10), w.host("next", registry.HostAllocated, 10), w.placer()
+	w.await(p, leaving, next)
+	claim, err := w.registry.Take(w.ctx, testGroup(1), "leaving", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaving.become(registry.HostDraining, p.registry)
+	if _, err := p.attempt(w.ctx, testGroup(1), nil); !errors.Is(err, errMoving) {
+		t.Fatalf("a draining host's room: %v, want errMoving", err)
+	}
+	if err := w.registry.Release(w.ctx, claim); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "next" {
+		t.Errorf("moved to %s", got.GetHost())
+	}
+}
+
+// One room: two directors and a hundred placements of one group.
+func TestPlaceOneGroupOnce(t *testing.T) {
+	w := setup(t)
+	hosts := []*smallHost{w.host("a", registry.HostAllocated, 10), w.host("b", registry.HostAllocated, 10), w.host("c", registry.HostAllocated, 10)}
+	directors := []*placer{w.placer(), w.placer()}
+	for _, p := range directors {
+		w.await(p, hosts...)
+	}
+	placements := make([]*guildhallv1.Placement, 100)
+	var placing sync.WaitGroup
+	for i := range placements {
+		placing.Go(func() {
+			var err error
+			if placements[i], err = directors[i%2].place(w.ctx, testGroup(1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	placing.Wait()
+	for _, got := range placements {
+		if got.GetHost() != placements[0].GetHost() || got.GetEpoch() != placements[0].GetEpoch() {
+			t.Errorf("two rooms: %v and %v", placements[0], got)
+		}
+	}
+}
+
+// A burst of new groups is packed on few hosts by few allocations.
+func TestBurstCostsOneAllocation(t *testing.T) {
+	w := setup(t)
+	a, b, p := w.host("a", registry.HostReady, 30), w.host("b", registry.HostReady, 30), w.placer()
+	w.await(p, a, b)
+	w.allocator.put("a", "b")
+	var placing sync.WaitGroup
+	for i := range 30 {
+		placing.Go(func() {
+			if got, err := p.place(w.ctx, testGroup(i)); err != nil || got.GetHost() != "a" {
+				t.Errorf("group %d: %v, %v", i, got, err)
+			}
+		})
+	}
+	placing.Wait()
+	if w.allocator.called() != 1 || a.roomCount() != 30 {
+		t.Errorf("%d allocations, %d rooms on a", w.allocator.called(), a.roomCount())
+	}
+	if got := w.mustPlace(p, testGroup(30)); got.GetHost() != "b" || w.allocator.called() != 2 {
+		t.Errorf("the next one was placed at %v by %d allocations", got, w.allocator.called())
+	}
+}
+
+func TestReadyHostsAreNotUsedUnallocated(t *testing.T) {
+	w := setup(t)
+	h, p := w.host("h", registry.HostReady, 10), w.placer()
+	w.await(p, h)
+	if got, err := p.place(w.ctx, testGroup(1)); err == nil {
+		t.Errorf("placed at %v, which Agones may take away at any time", got)
+	}
+}
+
+func TestAllocatedHostWithoutALease(t *testing.T) {
+	w := setup(t)
+	p := w.placer()
+	w.allocator.put("ghost")
+	if got, err := p.place(w.ctx, testGroup(1)); err == nil {
+		t.Errorf("placed at %v, which has no lease", got)
+	}
+	if _, err := w.registry.Claim(w.ctx, testGroup(1)); !errors.Is(err, registry.ErrNoClaim) {
+		t.Errorf("a claim is left: %v", err)
+	}
+}

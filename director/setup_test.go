@@ -1,0 +1,309 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	allocation "agones.dev/agones/pkg/allocation/go"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+)
+
+// patience bounds every wait: what takes longer has failed. It is not a time limit for the product.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is what a placer acts in: a real registry on a real NATS, a small allocator and small hosts on the wire.
+type world struct {
+	t         *testing.T
+	ctx       context.Context
+	url       string
+	nats      *nats.Conn
+	js        jetstream.JetStream
+	registry  *registry.Registry
+	allocator *smallAllocator
+	agones    allocation.AllocationServiceClient
+}
+
+func setup(t *testing.T) *world {
+	t.Helper()
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	server, err := brokerlocal.Start(brokerlocal.Config{Folder: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	conn, js, err := broker.Connect(broker.Config{NATS: server.URL(), NATSTimeout: 5 * time.Second}, "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	w := &world{t: t, ctx: ctx, url: server.URL(), nats: conn, js: js}
+	w.registry = w.openRegistry()
+	w.allocator = &smallAllocator{}
+	server2 := grpc.NewServer()
+	allocation.RegisterAllocationServiceServer(server2, w.allocator)
+	w.agones = allocation.NewAllocationServiceClient(w.dial(w.serve(server2)))
+	return w
+}
+
+// openRegistry opens the registry as one more process does, and keeps its view.
+func (w *world) openRegistry() *registry.Registry {
+	w.t.Helper()
+	r, err := registry.Open(w.ctx, w.js, registry.Config{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("the view ended: %v", err)
+		}
+	})
+	select {
+	case <-r.Synced():
+	case <-w.ctx.Done():
+		w.t.Fatal("the view is never synced")
+	}
+	return r
+}
+
+// serve serves on a free port until the test ends.
+func (w *world) serve(server *grpc.Server) (address string) {
+	w.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	w.t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil {
+			w.t.Errorf("serving: %v", err)
+		}
+	})
+	return listener.Addr().String()
+}
+
+func (w *world) dial(address string) *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return conn
+}
+
+// placer makes the placer of one more director.
+func (w *world) placer() *placer {
+	r := w.openRegistry()
+	m := newMetrics(prometheus.NewRegistry())
+	p := &placer{
+		registry: r, hosts: newHosts(), logger: slog.New(slog.DiscardHandler), metrics: m,
+		allocator: &allocator{client: w.agones, registry: r, metrics: m, namespace: "default", fleet: "rooms", turn: newMutex()},
+	}
+	w.t.Cleanup(func() {
+		if err := p.hosts.forget(nil); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return p
+}
+
+// smallHost is a host as a director sees it: a lease, and HostService on the wire.
+type smallHost struct {
+	guildhallv1.UnimplementedHostServiceServer
+	w     *world
+	lease registry.Lease
+	grant *registry.Grant
+
+	mu     sync.Mutex
+	refuse error           // guarded by mu; what OpenRoom answers
+	opened map[string]int  // guarded by mu; OpenRoom calls by group
+	rooms  map[string]bool // guarded by mu
+}
+
+// host starts a host. Its lease lives as long as nobody lets it go: three seconds.
+func (w *world) host(name string, state registry.HostState, capacity int) *smallHost {
+	w.t.Helper()
+	h := &smallHost{w: w, opened: map[string]int{}, rooms: map[string]bool{}}
+	server := grpc.NewServer()
+	guildhallv1.RegisterHostServiceServer(server, h)
+	address := w.serve(server)
+	h.lease = registry.Lease{
+		Host: guildhall.HostName(name), State: state, RoomsCapacity: capacity,
+		Address: "players-" + address, InternalAddress: address, PID: 1,
+	}
+	var err error
+	if h.grant, err = w.registry.Grant(w.ctx, h.lease); err != nil {
+		w.t.Fatal(err)
+	}
+	h.keep()
+	return h
+}
+
+// keep renews the lease until the test ends.
+func (h *smallHost) keep() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(500 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				h.mu.Lock()
+				err := h.grant.Renew(ctx, h.lease)
+				h.mu.Unlock()
+				if err != nil {
+					return // the test has ended it
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	h.w.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// become changes the host's state, and waits until a registry sees it.
+func (h *smallHost) become(state registry.HostState, seenBy *registry.Registry) {
+	h.w.t.Helper()
+	h.mu.Lock()
+	h.lease.State = state
+	err := h.grant.Renew(h.w.ctx, h.lease)
+	h.mu.Unlock()
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	if _, err := seenBy.AwaitHost(h.w.ctx, h.lease.Host, func(l registry.Lease) bool { return l.State == state }); err != nil {
+		h.w.t.Fatal(err)
+	}
+}
+
+// die gives the lease up, as its expiry would.
+func (h *smallHost) die() {
+	h.w.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.grant.Return(h.w.ctx); err != nil {
+		h.w.t.Fatal(err)
+	}
+}
+
+// refuseWith has OpenRoom answer with a code.
+func (h *smallHost) refuseWith(code codes.Code) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuse = status.Error(code, "as the test wants")
+}
+
+// OpenRoom opens a room, unless the test or the capacity is against it.
+func (h *smallHost) OpenRoom(_ context.Context, request *guildhallv1.OpenRoomRequest) (*guildhallv1.OpenRoomResponse, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opened[request.GetGroup()]++
+	switch {
+	case h.refuse != nil:
+		return nil, h.refuse
+	case !h.rooms[request.GetGroup()] && len(h.rooms) >= h.lease.RoomsCapacity:
+		return nil, status.Error(codes.ResourceExhausted, "full")
+	}
+	h.rooms[request.GetGroup()] = true
+	return &guildhallv1.OpenRoomResponse{}, nil
+}
+
+// Stats tells what rooms there are.
+func (h *smallHost) Stats(context.Context, *guildhallv1.StatsRequest) (*guildhallv1.StatsResponse, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	response := &guildhallv1.StatsResponse{}
+	for group := range h.rooms {
+		response.Rooms = append(response.Rooms, &guildhallv1.RoomStats{Group: group, Epoch: 1, Members: 7})
+	}
+	return response, nil
+}
+
+func (h *smallHost) roomCount() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.rooms)
+}
+
+// smallAllocator gives out the hosts that the test has put in.
+type smallAllocator struct {
+	allocation.UnimplementedAllocationServiceServer
+
+	mu    sync.Mutex
+	ready []string // guarded by mu
+	calls int      // guarded by mu
+	fail  error    // guarded by mu
+}
+
+// Allocate gives the next host.
+func (a *smallAllocator) Allocate(_ context.Context, request *allocation.AllocationRequest) (*allocation.AllocationResponse, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls++
+	if label := request.GetGameServerSelectors()[0].GetMatchLabels()[fleetLabel]; label != "rooms" {
+		return nil, status.Errorf(codes.InvalidArgument, "asked for fleet %q", label)
+	}
+	if a.fail != nil {
+		return nil, a.fail
+	}
+	if len(a.ready) == 0 {
+		return nil, status.Error(codes.ResourceExhausted, "there is no available GameServer to allocate")
+	}
+	name := a.ready[0]
+	a.ready = a.ready[1:]
+	return &allocation.AllocationResponse{GameServerName: name}, nil
+}
+
+func (a *smallAllocator) put(names ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ready = append(a.ready, names...)
+}
+
+func (a *smallAllocator) called() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls
+}
+
+func testGroup(i int) guildhall.Group {
+	return guildhall.Group{Kind: "guild", ID: fmt.Sprint("g", i)}
+}

@@ -1,0 +1,141 @@
+package frontend
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"open-match.dev/open-match/pkg/pb"
+
+	"github.com/guildhall-dev/guildhall/internal/ticket"
+)
+
+func TestLiveRoomCostsNoTicket(t *testing.T) {
+	w := setup(t)
+	claim := w.live(dragons)
+	got := w.enter(w.frontend, "p1", dragons).assigned()
+	if got.GetHost() != "h" || got.GetEpoch() != uint64(claim.Epoch) || got.GetAddress() != "127.0.0.1:1" {
+		t.Errorf("assigned %v", got)
+	}
+	if filed := w.filed(); len(filed) != 0 {
+		t.Errorf("tickets were filed for a live room: %v", filed)
+	}
+}
+
+// A waiting player costs Open Match nothing: players of one group share a ticket, and one answer is for all.
+func TestPlayersShareATicket(t *testing.T) {
+	w := setup(t)
+	var players []*entering
+	for i := range 20 {
+		p := w.enter(w.frontend, fmt.Sprint("p", i), dragons)
+		if waiting := p.waiting(); waiting.GetPlayers() != uint32(i+1) {
+			t.Errorf("p%d waits with %d", i, waiting.GetPlayers())
+		}
+		players = append(players, p)
+	}
+	filed := w.awaitFiled("there is one ticket", oneTicket)[0]
+	details, err := ticket.Read(filed)
+	if err != nil || details.Group != dragons || details.ExpiresAt.Before(time.Now()) {
+		t.Errorf("the ticket says %+v, %v", details, err)
+	}
+	w.tell(filed, 7)
+	for _, p := range players {
+		if got := p.assigned(); got.GetEpoch() != 7 {
+			t.Errorf("assigned %v", got)
+		}
+	}
+	w.awaitFiled("the answered ticket is withdrawn", noTicket)
+}
+
+// Nothing leaks: the stream breaks, and the ticket goes with the last player.
+func TestBrokenStreamsWithdrawTheTicket(t *testing.T) {
+	w := setup(t)
+	p1, p2 := w.enter(w.frontend, "p1", dragons), w.enter(w.frontend, "p2", dragons)
+	p1.waiting()
+	p2.waiting()
+	w.awaitFiled("there is a ticket", oneTicket)
+	p1.cancel()
+	p2.cancel()
+	w.awaitFiled("the ticket is withdrawn", noTicket)
+}
+
+// The word of an assignment is lost: the frontend looks for itself.
+func TestLostAnswerIsFound(t *testing.T) {
+	w := setup(t, func(c *Config) { c.LookAgain = 20 * time.Millisecond })
+	p := w.enter(w.frontend, "p1", dragons)
+	p.waiting()
+	w.awaitFiled("there is a ticket", oneTicket)
+	claim := w.live(dragons)
+	if got := p.assigned(); got.GetEpoch() != uint64(claim.Epoch) {
+		t.Errorf("assigned %v", got)
+	}
+}
+
+// Open Match loses tickets: it keeps them in a Redis without persistence.
+func TestLostTicketIsFiledAgain(t *testing.T) {
+	w := setup(t, func(c *Config) { c.LookAgain = 20 * time.Millisecond })
+	p := w.enter(w.frontend, "p1", dragons)
+	p.waiting()
+	lost := w.awaitFiled("there is a ticket", oneTicket)[0]
+	if _, err := w.tickets.DeleteTicket(w.ctx, &pb.DeleteTicketRequest{TicketId: lost.GetId()}); err != nil {
+		t.Fatal(err)
+	}
+	again := w.awaitFiled("there is another ticket", func(filed []*pb.Ticket) bool {
+		return len(filed) == 1 && filed[0].GetId() != lost.GetId()
+	})[0]
+	w.tell(again, 9)
+	if got := p.assigned(); got.GetEpoch() != 9 {
+		t.Errorf("assigned %v", got)
+	}
+}
+
+// A ticket that is still wanted is renewed before it expires, and the old one goes.
+func TestWantedTicketIsRenewed(t *testing.T) {
+	w := setup(t, func(c *Config) { c.TicketTTL = time.Second })
+	p := w.enter(w.frontend, "p1", dragons)
+	p.waiting()
+	first := w.awaitFiled("there is a ticket", oneTicket)[0]
+	second := w.awaitFiled("there is a later ticket alone", func(filed []*pb.Ticket) bool {
+		return len(filed) == 1 && filed[0].GetId() != first.GetId()
+	})[0]
+	old, err1 := ticket.Read(first)
+	renewed, err2 := ticket.Read(second)
+	if err1 != nil || err2 != nil || !renewed.ExpiresAt.After(old.ExpiresAt) {
+		t.Errorf("renewed from %+v to %+v; %v, %v", old, renewed, err1, err2)
+	}
+	w.tell(second, 5)
+	p.assigned()
+}
+
+// Players who wait when the frontend stops are told to go elsewhere, and leave no ticket.
+func TestStopSendsWaitingPlayersElsewhere(t *testing.T) {
+	w := setup(t)
+	p := w.enter(w.frontend, "p1", dragons)
+	p.waiting()
+	w.awaitFiled("there is a ticket", oneTicket)
+	w.stop()
+	if p.stream.Receive() || connect.CodeOf(p.stream.Err()) != connect.CodeUnavailable {
+		t.Errorf("the stream ended with %v, %v", p.stream.Msg(), p.stream.Err())
+	}
+	w.awaitFiled("the ticket is withdrawn", noTicket)
+}
+
+func TestTwoGroupsHaveTwoTickets(t *testing.T) {
+	w := setup(t)
+	wolves := dragons
+	wolves.ID = "wolves"
+	d, v := w.enter(w.frontend, "p1", dragons), w.enter(w.frontend, "p2", wolves)
+	filed := w.awaitFiled("there are two tickets", func(filed []*pb.Ticket) bool { return len(filed) == 2 })
+	for _, f := range filed {
+		w.tell(f, 3)
+	}
+	d.waiting()
+	v.waiting()
+	if got := d.assigned(); got.GetGroup() != dragons.String() {
+		t.Errorf("the dragon was sent to %v", got)
+	}
+	if got := v.assigned(); got.GetGroup() != wolves.String() {
+		t.Errorf("the wolf was sent to %v", got)
+	}
+}

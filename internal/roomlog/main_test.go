@@ -1,0 +1,151 @@
+package roomlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for an event on a busy machine.
+const patience = 30 * time.Second
+
+// all is more history than any test has.
+const all = 1 << 20
+
+var dragons = guildhall.Group{Kind: "guild", ID: "dragons"}
+
+// bench is a log on a NATS of its own.
+type bench struct {
+	*Log
+	t   *testing.T
+	ctx context.Context // of the test
+}
+
+func setup(t *testing.T) *bench {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	server, err := brokerlocal.Start(brokerlocal.Config{Folder: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	config := broker.Config{NATS: server.URL(), NATSTimeout: patience}
+	conn, js, err := broker.Connect(config, "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	log, err := Open(ctx, js, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{Log: log, t: t, ctx: ctx}
+}
+
+// open opens the log of dragons for an epoch, which must succeed.
+func (b *bench) open(epoch guildhall.Epoch, history int) (*Writer, []*guildhallv1.Message) {
+	b.t.Helper()
+	writer, messages, err := b.Open(b.ctx, dragons, epoch, history)
+	if err != nil {
+		b.t.Fatalf("Open at epoch %d: %v", epoch, err)
+	}
+	return writer, messages
+}
+
+// say appends messages as one entry, which must succeed.
+func (b *bench) say(w *Writer, ids ...string) {
+	b.t.Helper()
+	if err := w.Append(b.ctx, said(ids...)); err != nil {
+		b.t.Fatalf("Append(%v) at epoch %d: %v", ids, w.epoch, err)
+	}
+}
+
+// said makes messages; each id is its body too.
+func said(ids ...string) []*guildhallv1.Message {
+	var messages []*guildhallv1.Message
+	for _, id := range ids {
+		messages = append(messages, &guildhallv1.Message{Id: id, From: "p1", Body: []byte(id)})
+	}
+	return messages
+}
+
+// entries reads every entry of dragons straight from the stream, in order.
+func (b *bench) entries() []entry {
+	b.t.Helper()
+	info, err := b.stream.Info(b.ctx)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var list []entry
+	for sequence := info.State.FirstSeq; sequence <= info.State.LastSeq; sequence++ {
+		raw, err := b.stream.GetMsg(b.ctx, sequence)
+		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && raw.Subject != subject(dragons) {
+			continue
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		read, err := decode(raw.Data, sequence)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		list = append(list, read)
+	}
+	return list
+}
+
+// checkEntries sees that epochs never fall and that numbers have no gaps, and gives the messages.
+func (b *bench) checkEntries() []*guildhallv1.Message {
+	b.t.Helper()
+	var messages []*guildhallv1.Message
+	epoch, number := uint64(0), uint64(0)
+	for i, e := range b.entries() {
+		if e.Epoch < epoch {
+			b.t.Errorf("entry %d is of epoch %d, behind one of epoch %d", e.sequence, e.Epoch, epoch)
+		}
+		if i == 0 {
+			number = e.LastSeq - uint64(len(e.Messages))
+		}
+		epoch = e.Epoch
+		for _, m := range e.Messages {
+			number++
+			if m.Seq != number {
+				b.t.Errorf("entry %d has number %d where %d is next", e.sequence, m.Seq, number)
+			}
+		}
+		if e.LastSeq != number {
+			b.t.Errorf("entry %d ends with number %d, and says %d", e.sequence, number, e.LastSeq)
+		}
+		messages = append(messages, e.Messages...)
+	}
+	return messages
+}
+
+// checkIDs compares messages with the ids that they should have.
+func (b *bench) checkIDs(what string, messages []*guildhallv1.Message, want ...string) {
+	b.t.Helper()
+	var got []string
+	for _, m := range messages {
+		got = append(got, m.Id)
+		if string(m.Body) != m.Id {
+			b.t.Errorf("%s: message %s has body %q", what, m.Id, m.Body)
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		b.t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}

@@ -1,0 +1,291 @@
+package roomserver
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
+	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/roomlog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	// patience bounds every wait: what takes longer has failed. It is not a time limit for the product.
+	patience = 60 * time.Second
+	// never is a grace that does not end within a test.
+	never = time.Hour
+)
+
+// dragons is the group that tests use that need only one.
+var dragons = guildhall.Group{Kind: "guild", ID: "dragons"}
+
+// bundle is what a test needs: NATS, a registry and a log, and a key that signs passes.
+type bundle struct {
+	t        *testing.T
+	ctx      context.Context
+	url      string // of NATS
+	js       jetstream.JetStream
+	registry *registry.Registry
+	log      *roomlog.Log
+	key      ed25519.PrivateKey
+	// What a test may change before it starts hosts.
+	rules     guildhall.KindRules
+	capacity  int
+	idleGrace time.Duration
+	bodyBytes int
+}
+
+// setup gives a test a NATS of its own, with leases that outlive it.
+func setup(t *testing.T) *bundle { return setupLease(t, never) }
+
+func setupLease(t *testing.T, ttl time.Duration) *bundle {
+	t.Helper()
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	server, err := brokerlocal.Start(brokerlocal.Config{Folder: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	key, err := pass.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{
+		t: t, ctx: ctx, url: server.URL(), key: key, capacity: 50, idleGrace: never, bodyBytes: 4096,
+		rules: guildhall.KindRules{Capacity: 1000, IdleGrace: never, History: 1000},
+	}
+	b.registry, b.log, b.js = b.connect(b.url, ttl)
+	return b
+}
+
+// connect opens the registry and the log over a connection of its own.
+func (b *bundle) connect(url string, ttl time.Duration) (*registry.Registry, *roomlog.Log, jetstream.JetStream) {
+	b.t.Helper()
+	conn, js, err := broker.Connect(broker.Config{NATS: url, NATSTimeout: 2 * time.Second}, "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(closeAndWait(conn))
+	r, err := registry.Open(b.ctx, js, registry.Config{LeaseTTL: ttl})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	log, err := roomlog.Open(b.ctx, js, roomlog.Config{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r, log, js
+}
+
+// closeAndWait closes a connection; its goroutines are gone when the returned function is.
+func closeAndWait(conn *nats.Conn) func() {
+	closed := make(chan struct{})
+	conn.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	return func() {
+		conn.Close()
+		<-closed
+	}
+}
+
+// running is a host and its doors, on real sockets.
+type running struct {
+	*host
+	b        *bundle
+	door     *door
+	address  string // of RoomService
+	internal guildhallv1.HostServiceClient
+	conn     *grpc.ClientConn // shared by those who read what they are sent
+	stop     func()           // drains and closes; may be called again
+}
+
+// host starts a host whose lease stands from the start and needs no renewal.
+func (b *bundle) host(name guildhall.HostName) *running {
+	b.t.Helper()
+	h := b.hostOver(name, b.registry, b.log)
+	h.extend(time.Now())
+	return h
+}
+
+// hostOver starts a host without a lease over a registry and a log.
+func (b *bundle) hostOver(name guildhall.HostName, r *registry.Registry, log *roomlog.Log) *running {
+	b.t.Helper()
+	h := &running{b: b, host: newHost(hostConfig{
+		name: name, address: "players:1", internalAddress: "directors:1", capacity: b.capacity,
+		kinds: guildhall.Kinds{"guild": b.rules, "party": b.rules}, idleGrace: b.idleGrace, bodyBytes: b.bodyBytes,
+		registry: r, log: log, logger: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()),
+	})}
+	h.door = &door{host: h.host, keys: pass.PublicKeys{b.key.Public().(ed25519.PublicKey)}}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(b.bodyBytes + maxFrameOverhead))
+	guildhallv1.RegisterRoomServiceServer(server, h.door)
+	guildhallv1.RegisterHostServiceServer(server, &hostService{host: h.host})
+	var closeServer func()
+	h.address, closeServer = serve(b.t, server)
+	h.conn = dial(b.t, h.address)
+	h.internal = guildhallv1.NewHostServiceClient(h.conn)
+	h.stop = sync.OnceFunc(func() {
+		if err := h.drain(b.ctx); err != nil {
+			b.t.Errorf("draining %s: %v", name, err)
+		}
+		closeServer()
+		h.door.sessions.Wait()
+	})
+	b.t.Cleanup(h.stop)
+	return h
+}
+
+// serve serves on a free port until the returned function is called.
+func serve(t *testing.T, server *grpc.Server) (address string, stop func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	return listener.Addr().String(), func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Errorf("serving: %v", err)
+		}
+	}
+}
+
+func dial(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// claim gives a group's room to a host, whoever has it now.
+func (b *bundle) claim(group guildhall.Group, name guildhall.HostName) registry.Claim {
+	b.t.Helper()
+	now, err := b.registry.Claim(b.ctx, group)
+	if err != nil && !errors.Is(err, registry.ErrNoClaim) {
+		b.t.Fatal(err)
+	}
+	claim, err := b.registry.Take(b.ctx, group, name, now.Epoch)
+	if err != nil {
+		b.t.Fatalf("giving %s to %s: %v", group, name, err)
+	}
+	return claim
+}
+
+// pass signs a pass for a claim.
+func (b *bundle) pass(player guildhall.PlayerID, claim registry.Claim) string {
+	b.t.Helper()
+	signed, _, err := pass.NewMinter(b.key).Mint(pass.Pass{
+		Player: player, Group: claim.Group, Host: claim.Host, Epoch: claim.Epoch,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return signed
+}
+
+// openRoom has a host open the room of a new claim.
+func (h *running) openRoom(group guildhall.Group) registry.Claim {
+	h.b.t.Helper()
+	claim := h.b.claim(group, h.name)
+	h.open(claim)
+	return claim
+}
+
+// open has a host open the room of a claim.
+func (h *running) open(claim registry.Claim) *room {
+	h.b.t.Helper()
+	r, err := h.host.open(h.b.ctx, claim.Group, claim.Epoch)
+	if err != nil {
+		h.b.t.Fatalf("opening %s on %s: %v", claim.Group, h.name, err)
+	}
+	return r
+}
+
+// await waits until the host's slots and state are as yes wants them.
+func (h *running) await(what string, yes func() bool) {
+	h.b.t.Helper()
+	for {
+		_, changed := h.countRooms()
+		if yes() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-h.b.ctx.Done():
+			h.b.t.Fatalf("it never came about that %s", what)
+		}
+	}
+}
+
+// probe looks at a room from its own goroutine.
+type probe struct {
+	look   func(*room)
+	looked chan struct{}
+}
+
+func (e *probe) apply(r *room) {
+	e.look(r)
+	close(e.looked)
+}
+
+// inside runs look in a room's goroutine and waits for it. It is false if the room is over.
+func (b *bundle) inside(r *room, look func(*room)) bool {
+	b.t.Helper()
+	e := &probe{look: look, looked: make(chan struct{})}
+	if !r.post(e) {
+		return false
+	}
+	select {
+	case <-e.looked:
+		return true
+	case <-r.over:
+		return false
+	case <-b.ctx.Done():
+		b.t.Fatal("the room does not answer")
+		return false
+	}
+}
+
+// closed waits until a channel is closed.
+func (b *bundle) closed(what string, c <-chan struct{}) {
+	b.t.Helper()
+	select {
+	case <-c:
+	case <-b.ctx.Done():
+		b.t.Fatalf("%s: it did not happen", what)
+	}
+}
+
+// players gives so many names.
+func players(n int) []guildhall.PlayerID {
+	names := make([]guildhall.PlayerID, n)
+	for i := range names {
+		names[i] = guildhall.PlayerID(fmt.Sprintf("p%03d", i))
+	}
+	return names
+}
