@@ -56,8 +56,13 @@ func (k *Kinds) Decode(text string) error {
 
 func parseRules(words []string) (KindRules, error) {
 	rules := KindRules{Capacity: 1000, IdleGrace: 30 * time.Second, History: 1000}
+	seen := map[string]bool{}
 	for _, word := range words {
 		name, value, _ := strings.Cut(word, "=")
+		if seen[name] {
+			return rules, fmt.Errorf("rule %s stands twice", quoteShort(name))
+		}
+		seen[name] = true
 		var err error
 		switch name {
 		case "capacity":
@@ -65,7 +70,7 @@ func parseRules(words []string) (KindRules, error) {
 		case "history":
 			rules.History, err = atLeastOne(value)
 		case "idle":
-			rules.IdleGrace, err = time.ParseDuration(value)
+			rules.IdleGrace, err = moreThanNone(value)
 		default:
 			return rules, fmt.Errorf("rule %s: want capacity=N, idle=DURATION or history=N", quoteShort(word))
 		}
@@ -82,6 +87,15 @@ func atLeastOne(text string) (int, error) {
 		err = fmt.Errorf("%d is not at least 1", n)
 	}
 	return n, err
+}
+
+// moreThanNone reads a duration. A room without any idle grace would be over before its first player is there.
+func moreThanNone(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err == nil && d <= 0 {
+		err = fmt.Errorf("%s is not more than 0", d)
+	}
+	return d, err
 }
 
 // String gives the form that [Kinds.Decode] reads.

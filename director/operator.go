@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
@@ -28,6 +29,7 @@ var _ guildhallv1connect.OperatorServiceHandler = (*operator)(nil)
 func (d *Director) operatorHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(guildhallv1connect.NewOperatorServiceHandler(&operator{registry: d.registry, hosts: d.hosts}))
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(guildhallv1connect.OperatorServiceName)))
 	return mux
 }
 

@@ -19,9 +19,10 @@ type data struct {
 	lock      *os.File
 }
 
-// openData makes the folder, or a temporary one, and what belongs there from the start.
-func openData(folder string) (*data, error) {
-	d := &data{folder: folder}
+// openData makes the folder, or a temporary one, and what belongs there from the start. A pass key that is given is
+// used in place of a new one: hosts that are started elsewhere have its public half.
+func openData(folder, passKey string) (*data, error) {
+	d := &data{folder: folder, passKey: passKey}
 	if folder == "" {
 		temporary, err := os.MkdirTemp("", "guildhall-")
 		if err != nil {
@@ -29,7 +30,6 @@ func openData(folder string) (*data, error) {
 		}
 		d.folder, d.temporary = temporary, temporary
 	}
-	d.passKey = filepath.Join(d.folder, "keys", "pass.pem")
 	d.passKeys = filepath.Join(d.folder, "keys", "pass.pub.pem")
 	for _, step := range []func() error{d.takeLock, d.makeKey} {
 		if err := step(); err != nil {
@@ -54,12 +54,21 @@ func (d *data) takeLock() error {
 	return nil
 }
 
-// makeKey makes the key that signs passes, anew at each start: a pass lives for a minute.
+// makeKey makes the key that signs passes, anew at each start, for a pass lives for a minute; or gives hosts the
+// public half of the one that was given.
 func (d *data) makeKey() error {
+	if d.passKey != "" {
+		key, err := pass.LoadPrivateKey(d.passKey)
+		if err != nil {
+			return fmt.Errorf("GUILDHALL_PASS_KEY_FILE: %w", err)
+		}
+		return pass.SavePublicKey(key, d.passKeys)
+	}
 	key, err := pass.NewKey()
 	if err != nil {
 		return err
 	}
+	d.passKey = filepath.Join(d.folder, "keys", "pass.pem")
 	if err := pass.SaveKeyPair(key, d.passKey, d.passKeys); err != nil {
 		return fmt.Errorf("data folder %s cannot be used: %w", d.folder, err)
 	}

@@ -59,7 +59,7 @@ func New(config Config) (*Stack, error) {
 }
 
 func (s *Stack) openData(undo *process.Undo) (err error) {
-	s.data, err = openData(s.config.Data)
+	s.data, err = openData(s.config.Data, s.config.Frontend.PassKeyFile)
 	if err == nil {
 		undo.Add(s.data.close)
 	}

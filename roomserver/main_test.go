@@ -118,6 +118,7 @@ type running struct {
 	internal guildhallv1.HostServiceClient
 	conn     *grpc.ClientConn // shared by those who read what they are sent
 	stop     func()           // drains and closes; may be called again
+	gatherer prometheus.Gatherer
 }
 
 // host starts a host whose lease stands from the start and needs no renewal.
@@ -131,10 +132,11 @@ func (b *bundle) host(name guildhall.HostName) *running {
 // hostOver starts a host without a lease over a registry and a log.
 func (b *bundle) hostOver(name guildhall.HostName, r *registry.Registry, log *roomlog.Log) *running {
 	b.t.Helper()
-	h := &running{b: b, host: newHost(hostConfig{
+	metrics := prometheus.NewRegistry()
+	h := &running{b: b, gatherer: metrics, host: newHost(hostConfig{
 		name: name, address: "players:1", internalAddress: "directors:1", capacity: b.capacity,
 		kinds: guildhall.Kinds{"guild": b.rules, "party": b.rules}, idleGrace: b.idleGrace, bodyBytes: b.bodyBytes,
-		registry: r, log: log, logger: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()),
+		registry: r, log: log, logger: slog.New(slog.DiscardHandler), metrics: newMetrics(metrics),
 	})}
 	h.door = &door{host: h.host, keys: pass.PublicKeys{b.key.Public().(ed25519.PublicKey)}}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(b.bodyBytes + maxFrameOverhead))
@@ -155,6 +157,24 @@ func (b *bundle) hostOver(name guildhall.HostName, r *registry.Registry, log *ro
 	return h
 }
 
+// metric gives the sum of a metric over its labels.
+func (h *running) metric(name string) (sum float64) {
+	h.b.t.Helper()
+	families, err := h.gatherer.Gather()
+	if err != nil {
+		h.b.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return sum
+}
+
 // serve serves on a free port until the returned function is called.
 func serve(t *testing.T, server *grpc.Server) (address string, stop func()) {
 	t.Helper()
@@ -172,9 +192,9 @@ func serve(t *testing.T, server *grpc.Server) (address string, stop func()) {
 	}
 }
 
-func dial(t *testing.T, address string) *grpc.ClientConn {
+func dial(t *testing.T, address string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,3 +309,9 @@ func players(n int) []guildhall.PlayerID {
 	}
 	return names
 }
+
+// group gives one of many groups.
+func group(n int) guildhall.Group { return guildhall.Group{Kind: "guild", ID: fmt.Sprint("group-", n)} }
+
+// otherGroup is beside dragons.
+var otherGroup = group(0)

@@ -82,7 +82,7 @@ func checkOwnOrder(t *testing.T, messages []*guildhallv1.Message) {
 
 // Members who come in the midst of a conversation see it from one number on, without a hole at the seam.
 func TestJoiningInTheMidst(t *testing.T) {
-	const total = 300
+	const total = 120
 	b := setup(t)
 	h := b.host("h1")
 	claim := h.openRoom(dragons)

@@ -315,6 +315,7 @@ func TestStoppingAllocator(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		callers.Wait()
+		<-a.stopped
 		if last[0] != "gs-000" {
 			t.Errorf("the last batch got %v", last)
 		}

@@ -4,6 +4,7 @@
 package pass
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -66,6 +68,9 @@ func LoadPublicKeys(file string) (PublicKeys, error) {
 	}
 	var keys PublicKeys
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "PUBLIC KEY" {
+			return nil, fmt.Errorf("%s: key %d is a PEM block %s, want PUBLIC KEY", file, len(keys)+1, block.Type)
+		}
 		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("%s: key %d: %w", file, len(keys)+1, err)
@@ -79,6 +84,10 @@ func LoadPublicKeys(file string) (PublicKeys, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%s: want a PEM block PUBLIC KEY", file)
 	}
+	// The decoder skips a block that is damaged: what the missing key signs would be refused, and nobody would know why.
+	if begun := bytes.Count(data, []byte("-----BEGIN ")); begun != len(keys) {
+		return nil, fmt.Errorf("%s: %d of %d PEM blocks are damaged", file, begun-len(keys), begun)
+	}
 	return keys, nil
 }
 
@@ -87,20 +96,31 @@ func publicKey(key ed25519.PrivateKey) ed25519.PublicKey {
 	return ed25519.PublicKey(key[ed25519.PrivateKeySize-ed25519.PublicKeySize:])
 }
 
-// SaveKeyPair writes a private key, readable by its owner only, and its public key, as the loaders read them.
-func SaveKeyPair(key ed25519.PrivateKey, privateFile, publicFile string) error {
-	private, err := x509.MarshalPKCS8PrivateKey(key)
+// SavePrivateKey writes a private key, readable by its owner only, as [LoadPrivateKey] reads it.
+func SavePrivateKey(key ed25519.PrivateKey, file string) error {
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("encoding a private key: %w", err)
 	}
-	public, err := x509.MarshalPKIXPublicKey(publicKey(key))
+	// A file that is there would keep its mode, and others might read the key.
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replacing a private key: %w", err)
+	}
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), 0o600)
+}
+
+// SavePublicKey writes the public half of a key, as [LoadPublicKeys] reads it.
+func SavePublicKey(key ed25519.PrivateKey, file string) error {
+	encoded, err := x509.MarshalPKIXPublicKey(publicKey(key))
 	if err != nil {
 		return fmt.Errorf("encoding a public key: %w", err)
 	}
-	return errors.Join(
-		os.WriteFile(privateFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
-		os.WriteFile(publicFile, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o644),
-	)
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: encoded}), 0o644)
+}
+
+// SaveKeyPair writes both halves of a key.
+func SaveKeyPair(key ed25519.PrivateKey, privateFile, publicFile string) error {
+	return errors.Join(SavePrivateKey(key, privateFile), SavePublicKey(key, publicFile))
 }
 
 func sign(key ed25519.PrivateKey, claims jwt.Claims) (string, error) {
