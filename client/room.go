@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/xid"
 
@@ -110,14 +112,18 @@ func (r *Room) Err() error {
 }
 
 // Say says something to everybody. It returns as soon as the message is queued, and waits while too many are not
-// acked. The message is said once, whatever happens to connections and hosts.
+// acked. The message is said once, whatever happens to connections and hosts. The body is the caller's again when Say
+// returns.
 func (r *Room) Say(ctx context.Context, body []byte) (*Ack, error) {
-	return r.SayAs(ctx, &guildhallv1.Say{Id: xid.New().String(), Body: body})
+	return r.SayAs(ctx, &guildhallv1.Say{Id: xid.New().String(), Body: bytes.Clone(body)})
 }
 
-// SayAs is [Room.Say] with an id and a content type of the caller's choice. The same id of the same player is said
-// once.
+// SayAs is [Room.Say] with an id and a content type of the caller's choice, who must not change what is said any
+// more. The same id of the same player is said once.
 func (r *Room) SayAs(ctx context.Context, say *guildhallv1.Say) (*Ack, error) {
+	if !utf8.ValidString(say.GetId()) || !utf8.ValidString(say.GetContentType()) {
+		return nil, errors.New("client: the id and the content type must be UTF-8") // no frame can carry anything else
+	}
 	ack := &Ack{say: say, done: make(chan struct{})}
 	for {
 		r.mu.Lock()
@@ -272,23 +278,31 @@ func (r *Room) hasNothingLeft() bool {
 	return r.leaving && len(r.unacked) == 0
 }
 
-// answer settles what was said by an id.
+// answer settles what was said by an id, however often: it is one message, and may have one answer.
 func (r *Room) answer(id string, seq guildhall.Seq, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	sent := r.sent
+	var rest []*Ack
 	for i, ack := range r.unacked {
 		if ack.ID() != id {
+			rest = append(rest, ack)
 			continue
 		}
 		ack.seq, ack.err = seq, err
 		close(ack.done)
-		r.unacked = append(r.unacked[:i:i], r.unacked[i+1:]...)
-		if i < r.sent {
+		if i < sent {
 			r.sent--
 		}
-		r.changeLocked()
-		return
 	}
+	r.unacked = rest
+	r.changeLocked()
+}
+
+// refused settles what is not said, and tells the caller.
+func (r *Room) refused(ctx context.Context, refused *guildhallv1.Refused) error {
+	r.answer(refused.GetId(), 0, fmt.Errorf("the room refused the message: %s", refused.GetReason()))
+	return r.emit(ctx, Refused{ID: refused.GetId(), Code: refused.GetCode(), Reason: refused.GetReason()})
 }
 
 func (r *Room) failUnacked() {

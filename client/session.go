@@ -56,7 +56,7 @@ func (r *Room) sit(ctx context.Context, assignment *guildhallv1.Assignment) (sea
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		r.send(ctx, stream)
+		r.send(ctx, stream, first.GetWelcome().GetLimits())
 	}()
 	closed, err = r.receive(ctx, stream)
 	cancel()
@@ -105,8 +105,9 @@ func (r *Room) welcome(ctx context.Context, w *guildhallv1.Welcome) error {
 }
 
 // send says what is to be said, and leaves once the caller wants to and nothing is left to be acked. It ends with
-// the stream.
-func (r *Room) send(ctx context.Context, stream guildhallv1.RoomService_JoinClient) {
+// the stream. A body beyond the limits is refused here: one beyond what the transport takes as well would break the
+// connection, again and again.
+func (r *Room) send(ctx context.Context, stream guildhallv1.RoomService_JoinClient, limits *guildhallv1.Limits) {
 	for {
 		frame, changed := r.nextFrame()
 		if frame == nil {
@@ -116,6 +117,14 @@ func (r *Room) send(ctx context.Context, stream guildhallv1.RoomService_JoinClie
 			case <-ctx.Done():
 				return
 			}
+		}
+		if say := frame.GetSay(); limits != nil && len(say.GetBody()) > int(limits.GetBodyBytes()) {
+			if r.refused(ctx, &guildhallv1.Refused{
+				Id: say.GetId(), Code: guildhallv1.RefuseCode_REFUSE_CODE_BODY_TOO_LARGE, Reason: "the message is too long",
+			}) != nil {
+				return
+			}
+			continue
 		}
 		if err := stream.Send(frame); err != nil {
 			return // the receiver finds out why
@@ -164,8 +173,7 @@ func (r *Room) receive(ctx context.Context, stream guildhallv1.RoomService_JoinC
 			r.answer(f.Ack.GetId(), seq, nil)
 			err = r.emit(ctx, Acked{ID: f.Ack.GetId(), Seq: seq})
 		case *guildhallv1.JoinResponse_Refused:
-			r.answer(f.Refused.GetId(), 0, fmt.Errorf("the room refused the message: %s", f.Refused.GetReason()))
-			err = r.emit(ctx, Refused{ID: f.Refused.GetId(), Code: f.Refused.GetCode(), Reason: f.Refused.GetReason()})
+			err = r.refused(ctx, f.Refused)
 		case *guildhallv1.JoinResponse_Closed:
 			return r.closing(frame), nil
 		}

@@ -32,30 +32,30 @@ type allocator struct {
 	turn mutex
 }
 
-// allocate gives a host with a seat kept for the group: one that has become available meanwhile, or a new one.
-func (a *allocator) allocate(ctx context.Context, hosts *hosts, group guildhall.Group, refused map[guildhall.HostName]bool) (registry.Lease, error) {
+// allocate gives a host and a seat there, which the caller must settle: one that has become available meanwhile, or a new one.
+func (a *allocator) allocate(ctx context.Context, hosts *hosts, refused map[guildhall.HostName]bool) (registry.Lease, *seat, error) {
 	if err := a.turn.lock(ctx); err != nil {
-		return registry.Lease{}, fmt.Errorf("waiting for an allocation: %w", err)
+		return registry.Lease{}, nil, fmt.Errorf("waiting for an allocation: %w", err)
 	}
 	defer a.turn.unlock()
-	if host, found := hosts.choose(a.registry.Hosts(), group, refused); found {
-		return host, nil
+	if host, kept := hosts.choose(a.registry.Hosts(), refused); kept != nil {
+		return host, kept, nil
 	}
 	name, err := a.call(ctx)
 	if err != nil {
-		return registry.Lease{}, err
+		return registry.Lease{}, nil, err
 	}
 	hosts.allocatedNow(name)
 	leaseCtx, cancel := context.WithTimeout(ctx, leaseWithin)
 	defer cancel()
 	if _, err := a.registry.AwaitHost(leaseCtx, name, func(registry.Lease) bool { return true }); err != nil {
-		return registry.Lease{}, fmt.Errorf("allocated host %s shows no lease: %w", name, err)
+		return registry.Lease{}, nil, fmt.Errorf("allocated host %s shows no lease: %w", name, err)
 	}
-	host, found := hosts.choose(a.registry.Hosts(), group, refused)
-	if !found {
-		return registry.Lease{}, fmt.Errorf("allocated host %s takes no rooms", name)
+	host, kept := hosts.choose(a.registry.Hosts(), refused)
+	if kept == nil {
+		return registry.Lease{}, nil, fmt.Errorf("allocated host %s takes no rooms", name)
 	}
-	return host, nil
+	return host, kept, nil
 }
 
 // call asks Agones for one Ready game server of the fleet. If the reply is lost the host is allocated and nobody

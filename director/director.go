@@ -175,6 +175,7 @@ func (d *Director) Run(ctx context.Context) error {
 			})
 			return nil
 		}),
+		process.Func((&reaper{director: d}).run),
 		d.assigner,
 		process.Func(d.fetch),
 	)

@@ -225,6 +225,33 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Nothing leaks: the claim of a dead host goes, that of a living one stays.
+func TestReapClaimsOfTheDead(t *testing.T) {
+	r := setupDirector(t)
+	alive := r.host("alive", registry.HostAllocated, 10)
+	r.await(r.director.placer, alive)
+	for i, host := range []guildhall.HostName{"dead", "alive"} {
+		if _, err := r.registry.Take(r.ctx, testGroup(i), host, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reaper := &reaper{director: r.director}
+	for look := range 2 {
+		if _, err := r.registry.Claim(r.ctx, testGroup(0)); err != nil {
+			t.Errorf("reaped at look %d, and the host may only have been late: %v", look, err)
+		}
+		if err := reaper.reap(r.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if claim, err := r.registry.Claim(r.ctx, testGroup(0)); !errors.Is(err, registry.ErrNoClaim) {
+		t.Errorf("the claim of the dead is left: %+v, %v", claim, err)
+	}
+	if _, err := r.registry.Claim(r.ctx, testGroup(1)); err != nil {
+		t.Errorf("the claim of the living is gone: %v", err)
+	}
+}
+
 // Work that was taken in is finished when intake has stopped, and forced after the grace.
 func TestWorkOutlivesIntake(t *testing.T) {
 	t.Parallel()
@@ -254,22 +281,25 @@ func TestHostsForgetsSeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHosts()
 		leases := []registry.Lease{{Host: "h", State: registry.HostAllocated, RoomsCapacity: 1}}
-		if _, found := h.choose(leases, testGroup(1), nil); !found {
+		_, first := h.choose(leases, nil)
+		if first == nil {
 			t.Fatal("no seat on an empty host")
 		}
-		if _, found := h.choose(leases, testGroup(2), nil); found {
+		if _, second := h.choose(leases, nil); second != nil {
 			t.Error("two seats on a host for one")
 		}
-		h.settle("h", testGroup(1), false)
-		if _, found := h.choose(leases, testGroup(2), nil); !found {
-			t.Error("a seat that was not taken is still kept")
+		h.settle(first, false)
+		_, second := h.choose(leases, nil)
+		if second == nil {
+			t.Fatal("a seat that was not taken is still kept")
 		}
-		h.settle("h", testGroup(2), true)
-		if _, found := h.choose(leases, testGroup(3), nil); found {
+		h.settle(first, false) // of an attempt that is over, it is nobody's
+		h.settle(second, true)
+		if _, third := h.choose(leases, nil); third != nil {
 			t.Error("a room that no lease counts yet was not counted")
 		}
 		<-time.After(seenAfter + time.Millisecond) // the bubble's time
-		if _, found := h.choose(leases, testGroup(3), nil); !found {
+		if _, third := h.choose(leases, nil); third == nil {
 			t.Error("a seat is kept although the lease would show the room")
 		}
 	})

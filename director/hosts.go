@@ -3,6 +3,7 @@ package director
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -23,9 +24,15 @@ const seenAfter = 2 * time.Second
 // placed that no lease counts yet, and the connections to them.
 type hosts struct {
 	mu        sync.Mutex
-	allocated map[guildhall.HostName]time.Time                     // guarded by mu; until when our word stands
-	kept      map[guildhall.HostName]map[guildhall.Group]time.Time // guarded by mu; zero time: being opened
-	conns     map[string]*grpc.ClientConn                          // guarded by mu; by internal address
+	allocated map[guildhall.HostName]time.Time          // guarded by mu; until when our word stands
+	kept      map[guildhall.HostName]map[*seat]struct{} // guarded by mu
+	conns     map[string]*grpc.ClientConn               // guarded by mu; by internal address
+}
+
+// seat is one room's place that an attempt keeps on a host. Two attempts at one group keep two.
+type seat struct {
+	host  guildhall.HostName
+	taken time.Time // when the room was opened; zero while that is under way. Guarded by hosts.mu
 }
 
 // allocatedFor is how long a director takes its own allocation for granted while the host's lease does not say
@@ -35,14 +42,14 @@ const allocatedFor = 10 * time.Second
 func newHosts() *hosts {
 	return &hosts{
 		allocated: map[guildhall.HostName]time.Time{},
-		kept:      map[guildhall.HostName]map[guildhall.Group]time.Time{},
+		kept:      map[guildhall.HostName]map[*seat]struct{}{},
 		conns:     map[string]*grpc.ClientConn{},
 	}
 }
 
-// choose gives the best host that has room and keeps a seat for the group there: the newest version, then the
-// fullest, so that few hosts carry what there is.
-func (h *hosts) choose(leases []registry.Lease, group guildhall.Group, refused map[guildhall.HostName]bool) (registry.Lease, bool) {
+// choose gives the best host that has room, and a seat there, which the caller must settle: the newest version, then
+// the fullest, so that few hosts carry what there is. The seat is nil if there is none.
+func (h *hosts) choose(leases []registry.Lease, refused map[guildhall.HostName]bool) (registry.Lease, *seat) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var best registry.Lease
@@ -61,13 +68,14 @@ func (h *hosts) choose(leases []registry.Lease, group guildhall.Group, refused m
 		}
 	}
 	if bestRooms < 0 {
-		return registry.Lease{}, false
+		return registry.Lease{}, nil
 	}
 	if h.kept[best.Host] == nil {
-		h.kept[best.Host] = map[guildhall.Group]time.Time{}
+		h.kept[best.Host] = map[*seat]struct{}{}
 	}
-	h.kept[best.Host][group] = time.Time{}
-	return best, true
+	kept := &seat{host: best.Host}
+	h.kept[best.Host][kept] = struct{}{}
+	return best, kept
 }
 
 // takesRooms says whether a host is allocated, by its lease or by our own allocation. The caller holds mu.
@@ -84,26 +92,24 @@ func (h *hosts) takesRooms(lease registry.Lease) bool {
 
 // keptOn counts the rooms on a host that its lease does not count yet. The caller holds mu.
 func (h *hosts) keptOn(host guildhall.HostName) int {
-	for group, since := range h.kept[host] {
-		if !since.IsZero() && time.Since(since) > seenAfter {
-			delete(h.kept[host], group)
+	for kept := range h.kept[host] {
+		if !kept.taken.IsZero() && time.Since(kept.taken) > seenAfter {
+			delete(h.kept[host], kept)
 		}
-	}
-	if len(h.kept[host]) == 0 {
-		delete(h.kept, host)
 	}
 	return len(h.kept[host])
 }
 
-// settle ends a seat that choose kept: the room was opened, or it was not.
-func (h *hosts) settle(host guildhall.HostName, group guildhall.Group, opened bool) {
+// settle ends an attempt at a seat: the room was opened, and the seat counts until the host's lease counts the room;
+// or it was not.
+func (h *hosts) settle(kept *seat, opened bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !opened {
-		delete(h.kept[host], group)
+		delete(h.kept[kept.host], kept)
 		return
 	}
-	h.kept[host][group] = time.Now()
+	kept.taken = time.Now()
 }
 
 // allocatedNow notes that Agones has just allocated a host.
@@ -129,14 +135,18 @@ func (h *hosts) client(address string) (guildhallv1.HostServiceClient, error) {
 	return guildhallv1.NewHostServiceClient(conn), nil
 }
 
-// forget closes the connections to hosts that have no lease any more.
+// forget forgets hosts that have no lease any more, and closes the connections to them.
 func (h *hosts) forget(alive []registry.Lease) error {
-	addresses := map[string]bool{}
+	addresses, names := map[string]bool{}, map[guildhall.HostName]bool{}
 	for _, lease := range alive {
-		addresses[lease.InternalAddress] = true
+		addresses[lease.InternalAddress], names[lease.Host] = true, true
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	maps.DeleteFunc(h.kept, func(name guildhall.HostName, _ map[*seat]struct{}) bool { return !names[name] })
+	maps.DeleteFunc(h.allocated, func(name guildhall.HostName, until time.Time) bool {
+		return !names[name] && time.Now().After(until) // one just allocated may show its lease yet
+	})
 	var errs []error
 	for address, conn := range h.conns {
 		if !addresses[address] {

@@ -18,6 +18,10 @@ import (
 // interval, the stand-in waits for a ticket.
 const leastFetch = 20 * time.Millisecond
 
+// fetchTimeout bounds one fetch: a backend that has vanished without a word would hold the loop for hours. Open Match
+// collects proposals for 20 s at most.
+const fetchTimeout = time.Minute
+
 // The pause after a fetch that failed: it doubles up to the longest.
 const (
 	firstFetchPause = 50 * time.Millisecond
@@ -58,6 +62,8 @@ func (l *loop) run(ctx context.Context) error {
 // cycle is one fetch. Each match is worked on as soon as it arrives.
 func (l *loop) cycle(ctx context.Context) (matches int, err error) {
 	d := l.director
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
 	stream, err := d.backend.FetchMatches(ctx, &pb.FetchMatchesRequest{Config: d.function, Profile: l.profile})
 	if err != nil {
 		return 0, fmt.Errorf("calling FetchMatches: %w", err)
@@ -122,7 +128,10 @@ func (d *Director) release(ctx context.Context, match *pb.Match) {
 // deleteExpired deletes tickets that nobody waits for. Open Match never would.
 func (d *Director) deleteExpired(ctx context.Context, match *pb.Match) {
 	for _, id := range ticketIDs(match) {
-		if _, err := d.frontend.DeleteTicket(ctx, &pb.DeleteTicketRequest{TicketId: id}); err != nil {
+		callCtx, cancel := context.WithTimeout(ctx, assignTimeout)
+		_, err := d.frontend.DeleteTicket(callCtx, &pb.DeleteTicketRequest{TicketId: id})
+		cancel()
+		if err != nil {
 			d.logger.Warn("deleting an expired ticket failed; it will be tried again", "ticket", id, "error", err)
 			continue
 		}

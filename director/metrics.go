@@ -15,6 +15,7 @@ type metrics struct {
 	allocateSeconds *prometheus.HistogramVec
 	assignSeconds   prometheus.Histogram
 	tickets         *prometheus.CounterVec
+	reaped          prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -40,6 +41,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "guildhall_director_tickets_total",
 			Help: "Open Match tickets by what became of them: assigned, assign_failed, gone, released, expired.",
 		}, []string{"outcome"}),
+		reaped: factory.NewCounter(prometheus.CounterOpts{
+			Name: "guildhall_director_reaped_claims_total", Help: "Claims of dead hosts that were given back.",
+		}),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -22,6 +23,8 @@ type placer struct {
 	allocator *allocator
 	logger    *slog.Logger
 	metrics   *metrics
+
+	underWay singleflight.Group // placements by group: of two matches of one group, the second gets the first's place
 }
 
 // The pause before a group whose host is on its way out is tried again: moving a room takes moments.
@@ -38,6 +41,14 @@ var errMoving = errors.New("the room's host is draining or closing")
 
 // place gives the host that owns the group's room, having seen to it that there is one.
 func (p *placer) place(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
+	placement, err, _ := p.underWay.Do(group.Key(), func() (any, error) { return p.placeOnce(ctx, group) })
+	if err != nil {
+		return nil, err
+	}
+	return placement.(*guildhallv1.Placement), nil //nolint:forcetypeassert // placeOnce's
+}
+
+func (p *placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
 	refused := map[guildhall.HostName]bool{}
 	var last error
 	for range attempts {
@@ -75,21 +86,19 @@ func (p *placer) attempt(ctx context.Context, group guildhall.Group, refused map
 	if lease != nil {
 		return placementOf(claim, *lease), nil
 	}
-	host, err := p.choose(ctx, group, refused)
+	host, kept, err := p.choose(ctx, refused)
 	if err != nil {
 		return nil, err
 	}
-	placed := false
-	defer func() { p.hosts.settle(host.Host, group, placed) }()
-	claim, err = p.registry.Take(ctx, group, host.Host, claim.Epoch)
-	if err != nil {
+	opened := false
+	defer func() { p.hosts.settle(kept, opened) }()
+	if claim, err = p.take(ctx, group, host.Host, claim.Epoch); err != nil {
 		return nil, err
 	}
 	if err := p.open(ctx, host, claim); err != nil {
-		p.giveBack(ctx, claim)
 		return nil, err
 	}
-	placed = true
+	opened = true
 	return placementOf(claim, host), nil
 }
 
@@ -109,38 +118,59 @@ func (p *placer) current(ctx context.Context, group guildhall.Group) (registry.C
 		return claim, nil, nil
 	case err != nil:
 		return registry.Claim{}, nil, err
-	case lease.State == registry.HostDraining, lease.State == registry.HostClosing:
-		// The host gives the claim back itself, with everything said so far in the log.
-		return registry.Claim{}, nil, errMoving
+	case !lease.Leaving():
+		return claim, &lease, nil
+	case lease.Rooms == 0:
+		return claim, nil, nil // it has none and will open none: a claim that it was given and never used
 	}
-	return claim, &lease, nil
+	// The host gives the claim back itself, with everything said so far in the log.
+	return registry.Claim{}, nil, errMoving
 }
 
-// choose gives a host for the group and keeps a seat for it there; the caller must settle it.
-func (p *placer) choose(ctx context.Context, group guildhall.Group, refused map[guildhall.HostName]bool) (registry.Lease, error) {
-	if host, found := p.hosts.choose(p.registry.Hosts(), group, refused); found {
-		return host, nil
+// choose gives a host and a seat there, which the caller must settle.
+func (p *placer) choose(ctx context.Context, refused map[guildhall.HostName]bool) (registry.Lease, *seat, error) {
+	if host, kept := p.hosts.choose(p.registry.Hosts(), refused); kept != nil {
+		return host, kept, nil
 	}
-	return p.allocator.allocate(ctx, p.hosts, group, refused)
+	return p.allocator.allocate(ctx, p.hosts, refused)
 }
 
-// open has the host open the room.
+// take takes the claim, over that of an epoch or over none. Choosing a host may have taken seconds: a host that was
+// silent may be back by now, and its room with it.
+func (p *placer) take(ctx context.Context, group guildhall.Group, host guildhall.HostName, over guildhall.Epoch) (registry.Claim, error) {
+	if over != 0 {
+		claim, lease, err := p.current(ctx, group)
+		if err != nil {
+			return registry.Claim{}, err
+		}
+		if lease != nil || claim.Epoch != over {
+			return registry.Claim{}, registry.ErrClaimLost
+		}
+	}
+	return p.registry.Take(ctx, group, host, over)
+}
+
+// open has the host open the room. A host that refuses loses the claim again. One that does not answer keeps it: the
+// room may be open, and players may be in it. It opens the room when one shows a pass, or is gone and loses it.
 func (p *placer) open(ctx context.Context, host registry.Lease, claim registry.Claim) error {
 	client, err := p.hosts.client(host.InternalAddress)
 	if err != nil {
-		return &refusedError{host: host.Host, cause: err}
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	_, err = client.OpenRoom(ctx, &guildhallv1.OpenRoomRequest{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
-	if err != nil {
-		return &refusedError{host: host.Host, cause: err}
+	_, err = client.OpenRoom(openCtx, &guildhallv1.OpenRoomRequest{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
+	if err == nil {
+		return nil
 	}
-	return nil
+	refusal := &refusedError{host: host.Host, cause: err}
+	if refusal.isDefinite() {
+		p.giveBack(ctx, claim)
+	}
+	return refusal
 }
 
-// giveBack releases a claim whose room did not open. If that fails too, the claim stands: whoever comes next
-// finds it, and the host opens the room when a player shows a pass for it, or is gone and loses it.
+// giveBack releases a claim whose room did not open. If that fails, the claim stands, as after no answer.
 func (p *placer) giveBack(ctx context.Context, claim registry.Claim) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
 	defer cancel()
@@ -163,6 +193,15 @@ func (e *refusedError) Error() string {
 // Unwrap gives what the host said.
 func (e *refusedError) Unwrap() error { return e.cause }
 
+// isDefinite says whether the host itself has said that there is no room.
+func (e *refusedError) isDefinite() bool {
+	switch status.Code(e.cause) {
+	case codes.ResourceExhausted, codes.FailedPrecondition, codes.Aborted, codes.InvalidArgument:
+		return true
+	}
+	return false
+}
+
 // why names the refusal for a metric.
 func (e *refusedError) why() string {
 	switch status.Code(e.cause) {
@@ -170,10 +209,10 @@ func (e *refusedError) why() string {
 		return "host_full"
 	case codes.FailedPrecondition:
 		return "host_disagrees"
-	case codes.Unavailable:
-		return "host_unavailable"
+	case codes.Aborted:
+		return "host_leaving"
 	}
-	return "host_failed"
+	return "host_silent"
 }
 
 func placementOf(claim registry.Claim, host registry.Lease) *guildhallv1.Placement {

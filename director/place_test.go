@@ -81,7 +81,7 @@ func TestPlaceTakesOverFromTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead.die()
-	dead.refuseWith(codes.Unavailable) // a view may show it for a moment yet
+	dead.refuseWith(codes.Aborted) // a view may show it for a moment yet
 	got := w.mustPlace(p, testGroup(1))
 	if got.GetHost() != "alive" || got.GetEpoch() <= uint64(old.Epoch) {
 		t.Errorf("taken over at %v, want on alive behind epoch %d", got, old.Epoch)
@@ -89,7 +89,7 @@ func TestPlaceTakesOverFromTheDead(t *testing.T) {
 }
 
 func TestPlaceElsewhereWhenAHostRefuses(t *testing.T) {
-	for _, code := range []codes.Code{codes.ResourceExhausted, codes.Unavailable, codes.FailedPrecondition, codes.Internal} {
+	for _, code := range []codes.Code{codes.ResourceExhausted, codes.Aborted, codes.FailedPrecondition} {
 		t.Run(code.String(), func(t *testing.T) {
 			w := setup(t)
 			a, b, p := w.host("a", registry.HostAllocated, 10), w.host("b", registry.HostAllocated, 10), w.placer()
@@ -101,6 +101,50 @@ func TestPlaceElsewhereWhenAHostRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A host that does not answer may have opened the room: its claim stands, and players are sent there.
+func TestSilentHostKeepsItsClaim(t *testing.T) {
+	for _, code := range []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Internal} {
+		t.Run(code.String(), func(t *testing.T) {
+			w := setup(t)
+			silent, p := w.host("silent", registry.HostAllocated, 10), w.placer()
+			w.await(p, silent)
+			silent.refuseWith(code)
+			first := w.mustPlace(p, testGroup(1))
+			if first.GetHost() != "silent" {
+				t.Errorf("placed at %v, and the silent host may have the room", first)
+			}
+		})
+	}
+}
+
+// A host that was silent is back before its claim is taken over: it keeps its room.
+func TestTakeLooksAgainBeforeTakingOver(t *testing.T) {
+	w := setup(t)
+	p := w.placer()
+	claim, err := w.registry.Take(w.ctx, testGroup(1), "late", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.host("late", registry.HostAllocated, 10)
+	if _, err := p.take(w.ctx, testGroup(1), "other", claim.Epoch); !errors.Is(err, registry.ErrClaimLost) {
+		t.Errorf("taken over from a living host: %v", err)
+	}
+}
+
+// A claim that a leaving host was given and never used is free: such a host opens nothing any more.
+func TestPlaceTakesOverFromALeavingHostWithoutRooms(t *testing.T) {
+	w := setup(t)
+	leaving, next, p := w.host("leaving", registry.HostAllocated, 10), w.host("next", registry.HostAllocated, 10), w.placer()
+	w.await(p, leaving, next)
+	if _, err := w.registry.Take(w.ctx, testGroup(1), "leaving", 0); err != nil {
+		t.Fatal(err)
+	}
+	leaving.become(registry.HostDraining, p.registry)
+	if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "next" {
+		t.Errorf("placed on %s", got.GetHost())
 	}
 }
 
@@ -126,6 +170,7 @@ func TestPlaceWaitsForARoomThatMoves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	leaving.lease.Rooms = 1
 	leaving.become(registry.HostDraining, p.registry)
 	if _, err := p.attempt(w.ctx, testGroup(1), nil); !errors.Is(err, errMoving) {
 		t.Fatalf("a draining host's room: %v, want errMoving", err)

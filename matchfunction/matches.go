@@ -1,6 +1,7 @@
 package matchfunction
 
 import (
+	"slices"
 	"time"
 
 	"open-match.dev/open-match/pkg/pb"
@@ -13,8 +14,12 @@ import (
 // functionName is Match.match_function of every match made here.
 const functionName = "guildhall"
 
-// Matches makes one match for each group among the tickets, in the order of the groups' first tickets, and one
-// more of all tickets that had expired at the instant now, for the director to delete. Tickets that are not
+// expiredPerMatch bounds a match of expired tickets. Open Match's backend takes proposals of 4 MiB at most, and one
+// that it cannot take fails the whole run, then and ever after.
+const expiredPerMatch = 1000
+
+// Matches makes one match for each group among the tickets, in the order of the groups' first tickets, and more
+// of all tickets that had expired at the instant now, for the director to delete. Tickets that are not
 // Guildhall's are left where they are and counted. newID gives match ids; two matches of one synchronizer cycle
 // must not share one, whichever process made them.
 //
@@ -50,8 +55,8 @@ func Matches(profile string, tickets []*pb.Ticket, now time.Time, newID func() s
 			return nil, foreign, err
 		}
 	}
-	if len(expired) > 0 {
-		if err := add(&guildhallv1.MatchDetails{Expired: true}, expired); err != nil {
+	for some := range slices.Chunk(expired, expiredPerMatch) {
+		if err := add(&guildhallv1.MatchDetails{Expired: true}, some); err != nil {
 			return nil, foreign, err
 		}
 	}

@@ -56,7 +56,11 @@ func (d *door) Join(stream guildhallv1.RoomService_JoinServer) error {
 			s.end(leftClosed)
 		}
 	})
-	<-s.ended
+	select {
+	case <-s.ended:
+	case <-stream.Context().Done(): // the reader may be waiting for the room and not for the stream
+		s.end(leftClosed)
+	}
 	if room != nil {
 		room.post(&rise{session: s})
 	}
@@ -165,8 +169,8 @@ func (d *door) read(stream guildhallv1.RoomService_JoinServer, s *session, hello
 		}
 		switch f := frame.GetFrame().(type) {
 		case *guildhallv1.JoinRequest_Say:
-			if !room.post(&say{session: s, said: f.Say}) {
-				return // the room is over and has ended the session
+			if !s.maySay() || !room.post(&say{session: s, said: f.Say}) {
+				return // the session has ended, or the room, which ends the session
 			}
 		case *guildhallv1.JoinRequest_Leave:
 			s.end(leftClosed)

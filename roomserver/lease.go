@@ -87,7 +87,8 @@ func (h *host) renewLease(ctx context.Context, grant *registry.Grant) error {
 			return nil
 		}
 		sent := time.Now()
-		renewCtx, cancel := context.WithTimeout(ctx, period)
+		// It is answered also when ctx ends meanwhile: by a revision that is not the last, no lease can be returned.
+		renewCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), period)
 		err := grant.Renew(renewCtx, h.lease())
 		cancel()
 		switch {

@@ -46,7 +46,8 @@ type lifecycle struct {
 	port     string
 	logger   *slog.Logger
 
-	healthPeriod time.Duration // set by identify
+	wait         time.Duration // set by identify, as is healthPeriod
+	healthPeriod time.Duration
 }
 
 // identity is what Agones says that we are.
@@ -71,6 +72,7 @@ func (l *lifecycle) close() error { return l.conn.Close() }
 
 // identify waits until the sidecar answers and the game server has its address.
 func (l *lifecycle) identify(ctx context.Context, wait time.Duration) (identity, error) {
+	l.wait = wait
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
@@ -122,7 +124,7 @@ func (l *lifecycle) run(ctx context.Context, host *host, admin *process.Admin) e
 		return err
 	}
 	admin.SetReady()
-	l.logger.Info("host is ready", "host", host.name, "address", host.address)
+	l.logger.Info("host is ready", "host", host.name, "address", host.address, "metrics", "http://"+admin.Addr()+"/metrics")
 	return process.RunAll(ctx,
 		process.Func(func(ctx context.Context) error { return l.keep(ctx, l.health) }),
 		process.Func(func(ctx context.Context) error {
@@ -133,12 +135,21 @@ func (l *lifecycle) run(ctx context.Context, host *host, admin *process.Admin) e
 	)
 }
 
-// keep runs a stream again and again until ctx ends.
+// keep runs a stream again and again until ctx ends. A sidecar that is gone for longer than the start may wait for it
+// does not come back: whoever runs this host has died, and it goes too.
 func (l *lifecycle) keep(ctx context.Context, stream func(context.Context) error) error {
+	var lost time.Time
 	for {
+		start := time.Now()
 		err := stream(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if lost.IsZero() || time.Since(start) > sdkTimeout { // it was there meanwhile
+			lost = time.Now()
+		}
+		if time.Since(lost) > l.wait {
+			return fmt.Errorf("the Agones sidecar has been gone for %s: %w", l.wait, err)
 		}
 		l.logger.Warn("a stream to the Agones sidecar broke", "error", err)
 		select {

@@ -139,7 +139,7 @@ func (b *bundle) hostOver(name guildhall.HostName, r *registry.Registry, log *ro
 		registry: r, log: log, logger: slog.New(slog.DiscardHandler), metrics: newMetrics(metrics),
 	})}
 	h.door = &door{host: h.host, keys: pass.PublicKeys{b.key.Public().(ed25519.PublicKey)}}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(b.bodyBytes + maxFrameOverhead))
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(b.bodyBytes+maxFrameOverhead), grpc.WaitForHandlers(true))
 	guildhallv1.RegisterRoomServiceServer(server, h.door)
 	guildhallv1.RegisterHostServiceServer(server, &hostService{host: h.host})
 	var closeServer func()

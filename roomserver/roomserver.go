@@ -137,7 +137,8 @@ func (s *Server) serve(ctx context.Context, host *host) error {
 	public := process.NewGRPC(s.config.Reflection,
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(s.config.BodyBytes+maxFrameOverhead))
+		grpc.MaxRecvMsgSize(s.config.BodyBytes+maxFrameOverhead),
+		grpc.WaitForHandlers(true)) // a forced stop, too: whoever waits for the sessions waits for all of them
 	door := &door{host: host, keys: s.passKeys}
 	guildhallv1.RegisterRoomServiceServer(public, door)
 	internal := process.NewGRPC(s.config.Reflection)

@@ -51,6 +51,7 @@ func (e *say) apply(r *room) {
 		return
 	}
 	if waiting := r.unsaid[key]; waiting != nil {
+		waiting.session.answered()
 		waiting.session = s // the ack goes to where the player is now
 		return
 	}

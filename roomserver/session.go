@@ -7,14 +7,20 @@ import (
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 )
 
-// queueLength bounds the frames that wait for a session's client.
-const queueLength = 512
+const (
+	// queueLength bounds the frames that wait for a session's client.
+	queueLength = 512
+	// saysMost bounds what a session has said and not been answered; it is read on behind that. Without it, the
+	// answers to whoever talks fast would fill their own queue, and drop them as slow although they read.
+	saysMost = queueLength / 2
+)
 
 // session is one player's stream in one room. The room queues frames, the writer sends them, and whoever finds the
 // session at its end says so, once.
 type session struct {
 	player guildhall.PlayerID
 	frames chan *guildhallv1.JoinResponse
+	says   chan struct{} // one for each say whose answer has not been sent
 
 	ending sync.Once
 	ended  chan struct{}       // closed when closed is set
@@ -23,7 +29,28 @@ type session struct {
 }
 
 func newSession(player guildhall.PlayerID) *session {
-	return &session{player: player, frames: make(chan *guildhallv1.JoinResponse, queueLength), ended: make(chan struct{})}
+	return &session{
+		player: player, frames: make(chan *guildhallv1.JoinResponse, queueLength), says: make(chan struct{}, saysMost),
+		ended: make(chan struct{}),
+	}
+}
+
+// maySay waits while too many says are not answered. It is false if the session ends meanwhile.
+func (s *session) maySay() bool {
+	select {
+	case s.says <- struct{}{}:
+		return true
+	case <-s.ended:
+		return false
+	}
+}
+
+// answered notes that a say has its answer, or that it will get none.
+func (s *session) answered() {
+	select {
+	case <-s.says:
+	default:
+	}
 }
 
 // queue queues a frame. It never waits: if the queue is full, the session ends, and it is false.
@@ -60,6 +87,9 @@ func (s *session) write(send func(*guildhallv1.JoinResponse) error) error {
 		case frame := <-s.frames:
 			if err := send(frame); err != nil {
 				return err
+			}
+			if frame.GetAck() != nil || frame.GetRefused() != nil {
+				s.answered()
 			}
 			continue
 		case <-s.ended:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -67,6 +68,33 @@ func TestAClientThatSaysNothing(t *testing.T) {
 	m.sayMany(1, 10)
 	if n := h.players.Load(); n != 1 {
 		t.Errorf("the host counts %d players, want 1", n)
+	}
+}
+
+// A talker has only so much on its way: the rest is not read before there are answers. When the connection breaks
+// meanwhile, the seat is free, and what was read is said.
+func TestATalkerWhoIsCutOffWhileTheRoomWaits(t *testing.T) {
+	b := setup(t)
+	h := b.hostOver("h1", b.registry, b.log) // without a lease: nothing is appended, nothing is acked
+	claim := h.openRoom(dragons)
+	witness := h.join("witness", claim, nil)
+	m := h.join("p1", claim, nil)
+	for n := range saysMost + 50 {
+		m.say(fmt.Sprint(n), "and another thing")
+	}
+	r := h.room(dragons)
+	unsaid := 0
+	b.eventually("the room has all that it takes", func() bool {
+		b.inside(r, func(r *room) { unsaid = len(r.unsaid) })
+		return unsaid == saysMost
+	})
+	m.cut()
+	witness.told(1, "p1", guildhallv1.MemberState_MEMBER_STATE_GONE)
+	h.extend(time.Now())
+	witness.seen(saysMost)
+	witness.say("1", "may I?")
+	if seq := witness.acked("1"); seq != saysMost+1 {
+		t.Errorf("the next message got number %d, want %d: more was taken than may be", seq, saysMost+1)
 	}
 }
 

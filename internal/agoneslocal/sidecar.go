@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"agones.dev/agones/pkg/sdk"
 	"agones.dev/agones/pkg/sdk/beta"
@@ -45,8 +46,14 @@ func (s *sidecar) serve() {
 	}
 }
 
-// stop ends calls in flight too: whoever made them is gone.
+// answerWithin is how long calls in flight may take when the game server is gone: long enough for the answer to its
+// Shutdown to be sent.
+const answerWithin = 200 * time.Millisecond
+
+// stop lets what is being answered be answered, and ends what is left: whoever called is gone.
 func (s *sidecar) stop() {
-	s.grpc.Stop()
+	force := time.AfterFunc(answerWithin, s.grpc.Stop)
+	defer force.Stop()
+	s.grpc.GracefulStop()
 	s.listener.Close()
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -35,6 +37,9 @@ const startWithin = 20 * time.Second
 // Start starts a server and waits until it accepts connections.
 func Start(config Config) (*Server, error) {
 	if err := checkFolder(config.Folder); err != nil {
+		return nil, err
+	}
+	if err := checkPort(config.Port); err != nil {
 		return nil, err
 	}
 	port := config.Port
@@ -78,6 +83,15 @@ func checkFolder(folder string) error {
 		return fmt.Errorf("data folder %s: cannot write there: %w", folder, err)
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// checkPort finds out before the server does, which would only log it, whether the port is free.
+func checkPort(port int) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return fmt.Errorf("NATS: %w", err)
+	}
+	return listener.Close()
 }
 
 // URL gives the address that clients connect to.

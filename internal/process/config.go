@@ -53,8 +53,11 @@ func describe(err error) error {
 }
 
 // serviceLink matches the variables that Kubernetes sets for each Service of a namespace: one that is called
-// guildhall-… would make every pod beside it fail.
-var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_PROTO|_PORT|_ADDR)?)?)$`)
+// guildhall-… would make every pod beside it fail. The plain …_PORT is one only if its value is a URL.
+var (
+	serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)$`)
+	serviceURL  = regexp.MustCompile(`^(tcp|udp|sctp)://`)
+)
 
 func checkUnknown(environ []string, known map[string]bool) error {
 	for _, pair := range environ {
@@ -62,16 +65,13 @@ func checkUnknown(environ []string, known map[string]bool) error {
 		switch {
 		case !strings.HasPrefix(name, Prefix+"_") || known[name]:
 		case strings.HasPrefix(name, Prefix+"_TEST_"): // addresses for the test suites
-		case serviceLink.MatchString(name) && isServiceLink(name, value):
+		case serviceLink.MatchString(name):
+		case strings.HasSuffix(name, "_PORT") && serviceURL.MatchString(value):
 		default:
 			return fmt.Errorf("%s is not a variable of this program; --help lists them", name)
 		}
 	}
 	return nil
-}
-
-func isServiceLink(name, value string) bool {
-	return !strings.HasSuffix(name, "_PORT") || strings.HasPrefix(value, "tcp://") || strings.HasPrefix(value, "udp://")
 }
 
 // FillZero sets every field of config that is zero to the default of its tag, so that a Config made by hand
@@ -94,10 +94,22 @@ func Environ(config any) []string {
 	var environ []string
 	for _, v := range variables(config) {
 		if !v.field.IsZero() {
-			environ = append(environ, fmt.Sprintf("%s=%v", v.name, v.field.Interface()))
+			environ = append(environ, v.name+"="+text(v.field))
 		}
 	}
 	return environ
+}
+
+// text gives a value as envconfig reads it: a list with commas.
+func text(field reflect.Value) string {
+	if field.Kind() != reflect.Slice {
+		return fmt.Sprint(field.Interface())
+	}
+	items := make([]string, field.Len())
+	for i := range items {
+		items[i] = text(field.Index(i))
+	}
+	return strings.Join(items, ",")
 }
 
 // Usage writes the table of variables that configs are read from; one that several share stands once.

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -34,6 +35,7 @@ func (s *GRPC) Serve(ctx context.Context, listener net.Listener, grace time.Dura
 	go func() { failed <- s.Server.Serve(listener) }()
 	select {
 	case err := <-failed:
+		s.Stop()
 		return err
 	case <-ctx.Done():
 	}
@@ -41,5 +43,8 @@ func (s *GRPC) Serve(ctx context.Context, listener net.Listener, grace time.Dura
 	force := time.AfterFunc(grace, s.Stop)
 	defer force.Stop()
 	s.GracefulStop()
-	return <-failed
+	if err := <-failed; !errors.Is(err, grpc.ErrServerStopped) { // the stop came before the start
+		return err
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -70,7 +71,7 @@ func help(name string, args []string, config any) error {
 }
 
 // Signals gives a context that the first SIGINT or SIGTERM ends; the second exits the process at once, after
-// the given last acts. The caller must call stop.
+// the given last acts. The caller must call stop; more than once is no harm.
 func Signals(parent context.Context, lastActs ...func()) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
@@ -94,12 +95,12 @@ func Signals(parent context.Context, lastActs ...func()) (ctx context.Context, s
 			}
 		}
 	}()
-	return ctx, func() {
+	return ctx, sync.OnceFunc(func() {
 		signal.Stop(signals)
 		close(done)
 		<-finished
 		cancel(nil)
-	}
+	})
 }
 
 // RunAll runs parts together until ctx ends or one of them fails; then it stops them one after the other, the
@@ -120,6 +121,7 @@ func RunAll(ctx context.Context, parts ...Service) error {
 		}()
 		stops[i] = func() { cancel(); <-ended }
 	}
+	stopped := func(err error) bool { return errors.Is(err, context.Canceled) && ctx.Err() != nil }
 	var first error
 	seen := 0
 	select {
@@ -131,11 +133,11 @@ func RunAll(ctx context.Context, parts ...Service) error {
 		stop()
 	}
 	for ; seen < len(parts); seen++ {
-		if err := <-failed; first == nil {
+		if err := <-failed; first == nil || stopped(first) {
 			first = err
 		}
 	}
-	if errors.Is(first, context.Canceled) && ctx.Err() != nil {
+	if stopped(first) {
 		return nil
 	}
 	return first

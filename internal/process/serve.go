@@ -24,6 +24,7 @@ func ServeHTTP(ctx context.Context, server *http.Server, listener net.Listener, 
 	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
+		_ = server.Close() // the failure says more
 		return err
 	case <-ctx.Done():
 	}

@@ -49,6 +49,9 @@ type Lease struct {
 	PID             int    `json:"pid"`
 }
 
+// Leaving says whether the host takes no more rooms and will be gone.
+func (l Lease) Leaving() bool { return l.State == HostDraining || l.State == HostClosing }
+
 // Grant is a lease that this process holds. It belongs to one goroutine.
 type Grant struct {
 	registry *Registry

@@ -1,0 +1,81 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/client"
+)
+
+// Come in, listen, say something, and leave.
+func ExampleJoin() {
+	ctx := context.Background()
+	dragons, err := guildhall.ParseGroup("guild:dragons")
+	if err != nil {
+		log.Fatal(err)
+	}
+	room, err := client.Join(ctx, client.Config{Server: "http://127.0.0.1:7777", Token: "a player token"}, dragons)
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		for event := range room.Events() {
+			switch e := event.(type) {
+			case client.Message:
+				fmt.Printf("%d %s: %s\n", e.Seq, e.From, e.Body)
+			case client.Member:
+				fmt.Printf("%s is here: %t\n", e.Player, e.Here)
+			case client.Closed:
+				fmt.Printf("closed (%s), coming back: %t\n", e.Code, e.Reconnect)
+			}
+		}
+	}()
+	ack, err := room.Say(ctx, []byte("hello"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	seq, err := ack.Wait(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("everybody sees it as number %d\n", seq)
+	if err := room.Leave(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Begin with what is kept from before, and tell what is gone for good.
+func ExampleConfig_after() {
+	last := guildhall.Seq(41) // from where this player's device left off
+	config := client.Config{Server: "http://127.0.0.1:7777", Token: "a player token", After: &last}
+	room, err := client.Join(context.Background(), config, guildhall.Group{Kind: "party", ID: "42"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for event := range room.Events() {
+		if joined, ok := event.(client.Joined); ok && joined.TruncatedTo > 0 {
+			fmt.Printf("messages up to %d are gone\n", joined.TruncatedTo)
+		}
+	}
+	if err := room.Err(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Leave in a bounded time: what was not acked until then may or may not have been said.
+func ExampleRoom_Leave() {
+	room, err := client.Join(context.Background(), client.Config{Server: "http://127.0.0.1:7777", Token: "a player token"},
+		guildhall.Group{Kind: "guild", ID: "dragons"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := room.Leave(ctx); errors.Is(err, context.DeadlineExceeded) {
+		fmt.Println("left without waiting for every ack")
+	}
+}

@@ -1,0 +1,266 @@
+package roomserver
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+)
+
+// asksToOpen calls OpenRoom and gives its code.
+func (h *running) asksToOpen(group string, epoch guildhall.Epoch) codes.Code {
+	_, err := h.internal.OpenRoom(h.b.ctx, &guildhallv1.OpenRoomRequest{Group: group, Epoch: uint64(epoch)})
+	return status.Code(err)
+}
+
+func TestOpenRoomAnswers(t *testing.T) {
+	b := setup(t)
+	b.capacity = 2
+	h := b.host("h1")
+	claim := b.claim(dragons, "h1")
+	foreign := b.claim(otherGroup, "h2")
+	full := guildhall.Group{Kind: "party", ID: "full"}
+	filler := guildhall.Group{Kind: "party", ID: "filler"}
+	fillerClaim, fullClaim := b.claim(filler, "h1"), b.claim(full, "h1")
+	for _, step := range []struct {
+		what  string
+		group string
+		epoch guildhall.Epoch
+		want  codes.Code
+	}{
+		{"no group", "", claim.Epoch, codes.InvalidArgument},
+		{"no kind", "dragons", claim.Epoch, codes.InvalidArgument},
+		{"an unknown kind", "clan:dragons", claim.Epoch, codes.InvalidArgument},
+		{"no claim at all", "guild:none", 1, codes.FailedPrecondition},
+		{"no epoch", "guild:dragons", 0, codes.FailedPrecondition},
+		{"another host's claim", otherGroup.String(), foreign.Epoch, codes.FailedPrecondition},
+		{"an epoch that never was", "guild:dragons", claim.Epoch + 1000, codes.FailedPrecondition},
+		{"its claim", "guild:dragons", claim.Epoch, codes.OK},
+		{"its claim again", "guild:dragons", claim.Epoch, codes.OK},
+		{"an earlier epoch while it is open", "guild:dragons", claim.Epoch - 1, codes.FailedPrecondition},
+		{"a later epoch while it is open", "guild:dragons", claim.Epoch + 1000, codes.FailedPrecondition},
+		{"a second room", filler.String(), fillerClaim.Epoch, codes.OK},
+		{"one too many", full.String(), fullClaim.Epoch, codes.ResourceExhausted},
+		{"an open one while full", "guild:dragons", claim.Epoch, codes.OK},
+	} {
+		if got := h.asksToOpen(step.group, step.epoch); got != step.want {
+			t.Errorf("OpenRoom with %s: %s, want %s", step.what, got, step.want)
+		}
+	}
+	if n, _ := h.countRooms(); n != 2 {
+		t.Errorf("the host has %d rooms, want 2", n)
+	}
+	h.room(filler).stop(endMoved)
+	h.await("a room has ended", func() bool { return h.room(filler) == nil })
+	if got := h.asksToOpen(full.String(), fullClaim.Epoch); got != codes.OK {
+		t.Errorf("OpenRoom with a place that is free again: %s", got)
+	}
+	if _, err := h.internal.Drain(b.ctx, &guildhallv1.DrainRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.asksToOpen("guild:dragons", b.claim(dragons, "h1").Epoch); got != codes.Unavailable {
+		t.Errorf("OpenRoom on a drained host: %s, want Unavailable", got)
+	}
+	if _, err := h.internal.Drain(b.ctx, &guildhallv1.DrainRequest{}); err != nil {
+		t.Errorf("draining again: %v", err)
+	}
+}
+
+// One room: fifty directors and players at once open one, behind one barrier.
+func TestFiftyOpensMakeOneRoom(t *testing.T) {
+	b := setup(t)
+	h := b.host("h1")
+	claim := b.claim(dragons, "h1")
+	rooms := make([]*room, 50)
+	var opening sync.WaitGroup
+	for i := range rooms {
+		opening.Go(func() {
+			var err error
+			if rooms[i], err = h.host.open(b.ctx, dragons, claim.Epoch); err != nil {
+				t.Errorf("opening: %v", err)
+			}
+		})
+	}
+	opening.Wait()
+	for _, r := range rooms {
+		if r != rooms[0] {
+			t.Fatal("two rooms of one group")
+		}
+	}
+	stream, err := b.js.Stream(b.ctx, "guildhall_log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := stream.Info(b.ctx); err != nil || info.State.Msgs != 1 {
+		t.Errorf("the log has %d entries, %v; want one barrier", info.State.Msgs, err)
+	}
+}
+
+// One who gives up does not spoil it for those who wait for the same room.
+func TestAnOpenerWhoGoesAway(t *testing.T) {
+	b := setup(t)
+	h := b.host("h1")
+	for i := range 20 {
+		claim := b.claim(group(i), "h1")
+		gone, cancel := context.WithCancel(b.ctx)
+		defer cancel()
+		var opening sync.WaitGroup
+		for n := range 4 {
+			opening.Go(func() {
+				if n == 0 {
+					cancel()
+				}
+				if n < 2 {
+					_, _ = h.host.open(gone, claim.Group, claim.Epoch) // it may be too late to give up
+					return
+				}
+				if _, err := h.host.open(b.ctx, claim.Group, claim.Epoch); err != nil {
+					t.Errorf("waiting beside somebody who gave up: %v", err)
+				}
+			})
+		}
+		opening.Wait()
+	}
+}
+
+// A room that fails to open leaves its place free.
+func TestAFailedOpenLeavesNothing(t *testing.T) {
+	b := setup(t)
+	b.capacity = 1
+	h := b.host("h1")
+	for range 5 {
+		if got := h.asksToOpen("guild:none", 7); got != codes.FailedPrecondition {
+			t.Errorf("OpenRoom without a claim: %s", got)
+		}
+	}
+	if h.openRoom(dragons); h.lease().Rooms != 1 {
+		t.Errorf("the lease counts %d rooms, want 1", h.lease().Rooms)
+	}
+}
+
+// Kick holds: every session of the player is ended, and nobody else's.
+func TestEvict(t *testing.T) {
+	b := setup(t)
+	h := b.host("h1")
+	claim := h.openRoom(dragons)
+	witness := h.join("witness", claim, nil)
+	phone, laptop := h.join("p1", claim, nil), h.join("p1", claim, nil)
+	evict := func(group, player string) (uint32, codes.Code) {
+		got, err := h.internal.Evict(b.ctx, &guildhallv1.EvictRequest{Group: group, Player: player})
+		return got.GetSessions(), status.Code(err)
+	}
+	if n, code := evict("guild:dragons", "p1"); n != 2 || code != codes.OK {
+		t.Errorf("evicting p1: %d sessions, %s; want 2", n, code)
+	}
+	phone.say("1", "I am still here")
+	phone.endsWith(guildhallv1.CloseCode_CLOSE_CODE_EVICTED, false)
+	laptop.endsWith(guildhallv1.CloseCode_CLOSE_CODE_EVICTED, false)
+	witness.told(1, "p1", guildhallv1.MemberState_MEMBER_STATE_GONE)
+	for _, c := range []struct {
+		group, player string
+		want          codes.Code
+	}{
+		{"guild:dragons", "p1", codes.OK}, {"guild:none", "p1", codes.NotFound}, {"dragons", "p1", codes.InvalidArgument},
+		{"guild:dragons", "", codes.InvalidArgument}, {"guild:dragons", "p 1", codes.InvalidArgument},
+	} {
+		if n, code := evict(c.group, c.player); n != 0 || code != c.want {
+			t.Errorf("evicting %q from %q: %d sessions, %s; want none and %s", c.player, c.group, n, code, c.want)
+		}
+	}
+	witness.say("1", "quiet now")
+	if seq := witness.acked("1"); seq != 1 || len(phone.acks) != 0 {
+		t.Errorf("the first message got number %d; p1 was acked %v", seq, phone.acks)
+	}
+	if n := witness.count("p1", guildhallv1.MemberState_MEMBER_STATE_GONE); n != 1 {
+		t.Errorf("p1 went %d times", n)
+	}
+}
+
+func TestStats(t *testing.T) {
+	b := setup(t)
+	h := b.host("h1")
+	stats := func() []*guildhallv1.RoomStats {
+		got, err := h.internal.Stats(b.ctx, &guildhallv1.StatsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.GetRooms()
+	}
+	if got := stats(); len(got) != 0 {
+		t.Errorf("an empty host tells of %v", got)
+	}
+	second, first := h.openRoom(otherGroup), h.openRoom(dragons)
+	m := h.join("p1", first, nil)
+	h.join("p1", first, nil)
+	h.join("p2", first, nil)
+	m.sayMany(1, 3)
+	got := stats()
+	if len(got) != 2 || !slices.IsSortedFunc(got, func(a, b *guildhallv1.RoomStats) int {
+		return slices.Compare([]byte(a.GetGroup()), []byte(b.GetGroup()))
+	}) {
+		t.Fatalf("the host tells of %v, want two rooms by group", got)
+	}
+	if r := got[0]; r.GetGroup() != "guild:dragons" || r.GetEpoch() != uint64(first.Epoch) || r.GetMembers() != 2 || r.GetLastSeq() != 3 {
+		t.Errorf("of the dragons it tells %v", r)
+	}
+	if r := got[1]; r.GetEpoch() != uint64(second.Epoch) || r.GetMembers() != 0 || r.GetLastSeq() != 0 {
+		t.Errorf("of the others it tells %v", r)
+	}
+}
+
+// An allocated host that nobody uses, or ever used, closes after its grace; one that nobody was given stays.
+func TestTheGraceOfAnIdleHost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := lonelyDoor().host
+		h.idleGrace = time.Minute
+		h.capacity = 1
+		passes := func(d time.Duration) bool { // whether the host closes meanwhile
+			select {
+			case <-h.closing:
+				return true
+			case <-time.After(d):
+				return false
+			}
+		}
+		if passes(24 * time.Hour) {
+			t.Fatal("a host that is ready closed by itself")
+		}
+		s, _, err := h.take(dragons, 1) // its first room comes before Agones says Allocated
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.allocated()
+		h.allocated() // the watch says so again and again
+		if passes(24 * time.Hour) {
+			t.Fatal("a host with a room closed")
+		}
+		h.free(dragons, s)
+		if passes(59 * time.Second) {
+			t.Fatal("the host closed before its grace")
+		}
+		if s, _, err = h.take(dragons, 2); err != nil {
+			t.Fatal(err)
+		}
+		if passes(time.Hour) {
+			t.Fatal("the host closed by a grace that was over")
+		}
+		h.free(dragons, s)
+		start := time.Now()
+		if !passes(time.Hour) || time.Since(start) != time.Minute {
+			t.Fatalf("the host closed after %s, want a minute", time.Since(start))
+		}
+		if _, _, err := h.take(dragons, 3); status.Code(err) == codes.OK || h.lease().State != registry.HostClosing {
+			t.Errorf("a host that is %s took a room: %v", h.lease().State, err)
+		}
+	})
+}
