@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"strconv"
 	"strings"
 	"unicode"
@@ -64,6 +65,9 @@ func ParseGroup(s string) (Group, error) {
 func (g Group) String() string {
 	return string(g.Kind) + ":" + g.ID
 }
+
+// LogValue shows a group in logs as it is written.
+func (g Group) LogValue() slog.Value { return slog.StringValue(g.String()) }
 
 // Key gives the group as one token of [A-Za-z0-9=_-] and a dot behind the kind, for keys and subjects of
 // NATS. Two groups have two keys.

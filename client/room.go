@@ -178,6 +178,7 @@ var errOver = errors.New("client: over")
 // run enters, sits and comes back, until the room is over for this player.
 func (r *Room) run(ctx context.Context) error {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		start := time.Now()
 		seated, err := r.visit(ctx)
 		switch {
 		case errors.Is(err, errOver):
@@ -190,7 +191,7 @@ func (r *Room) run(ctx context.Context) error {
 		if r.hasNothingLeft() {
 			return nil
 		}
-		if seated {
+		if seated && time.Since(start) > maxPause { // a room that fails right behind the seat is not asked in haste
 			pause = firstPause
 		}
 		select {

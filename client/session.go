@@ -93,6 +93,10 @@ func (r *Room) welcome(ctx context.Context, w *guildhallv1.Welcome) error {
 	if !r.joined && r.config.After == nil {
 		r.lastSeq = guildhall.Seq(w.GetLastSeq())
 	}
+	if last := guildhall.Seq(w.GetLastSeq()); last < r.lastSeq {
+		// The log is not the one this client has seen: it was lost, and numbers begin anew.
+		r.lastSeq, truncated = last, last
+	}
 	r.lastSeq = max(r.lastSeq, truncated)
 	r.joined = true
 	r.mu.Lock()

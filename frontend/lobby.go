@@ -111,7 +111,7 @@ func (l *lobby) see(ctx context.Context, id ticketID, who visitor, seat *seat, w
 	path := pathLive
 	if !live {
 		path = pathTicket
-		if seat == nil {
+		if seat == nil || seat.wait.isOver() { // the place it found is gone again
 			seat = l.waits.join(who.group)
 			defer seat.leave()
 		}

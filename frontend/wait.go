@@ -23,16 +23,29 @@ const (
 // run files the group's ticket, keeps it filed, and gives where the group was placed; nil if ctx ended first. It
 // also gives the ticket that is left in Open Match, if any, for the caller to withdraw.
 func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.Placement, id string) {
-	id = w.file(ctx, shared)
-	renew := time.NewTicker(w.ticketTTL * 2 / 3)
-	defer renew.Stop()
+	pause := firstFilePause
+	file := time.NewTimer(0) // when to file: now, again after a failure, or anew before the ticket expires
+	defer file.Stop()
 	look := time.NewTicker(w.lookAgain)
 	defer look.Stop()
-	for ctx.Err() == nil {
+	for {
 		select {
 		case placement := <-shared.answers:
 			w.metrics.answers.WithLabelValues("told").Inc()
 			return placement, id
+		case <-file.C:
+			filed, err := w.create(ctx, shared)
+			if err != nil {
+				w.metrics.filed.WithLabelValues("failed").Inc()
+				w.logger.Warn("filing a ticket failed; trying again", "group", shared.group.String(), "error", err, "again_in", pause)
+				file.Reset(pause)
+				pause = min(2*pause, maxFilePause)
+				continue
+			}
+			w.metrics.filed.WithLabelValues("filed").Inc()
+			w.withdraw(ctx, id) // the one that this one renews
+			id, pause = filed, firstFilePause
+			file.Reset(w.ticketTTL * 2 / 3)
 		case <-look.C:
 			placement, gone := w.look(ctx, shared, id)
 			if placement != nil {
@@ -40,37 +53,12 @@ func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.P
 				return placement, id
 			}
 			if gone {
-				id = w.file(ctx, shared)
+				file.Reset(0)
 			}
-		case <-renew.C:
-			old := id
-			id = w.file(ctx, shared)
-			w.withdraw(ctx, old)
 		case <-ctx.Done():
+			return nil, id
 		}
 	}
-	return nil, id
-}
-
-// file creates the group's ticket, and tries until it has; "" if ctx ended first.
-func (w *waits) file(ctx context.Context, shared *wait) (id string) {
-	for pause := firstFilePause; ctx.Err() == nil; pause = min(2*pause, maxFilePause) {
-		id, err := w.create(ctx, shared)
-		if err == nil {
-			w.metrics.filed.WithLabelValues("filed").Inc()
-			return id
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		w.metrics.filed.WithLabelValues("failed").Inc()
-		w.logger.Warn("filing a ticket failed; trying again", "group", shared.group, "error", err, "again_in", pause)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-	}
-	return ""
 }
 
 // create creates one ticket. It is not called off with ctx: a call that was would leave a ticket in Open Match of
@@ -96,7 +84,7 @@ func (w *waits) look(ctx context.Context, shared *wait, id string) (placement *g
 	if err != nil {
 		w.logger.Warn("looking for a room failed", "group", shared.group, "error", err)
 	}
-	if live {
+	if live || id == "" {
 		return placement, false
 	}
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)

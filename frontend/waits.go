@@ -52,6 +52,16 @@ type wait struct {
 	seats     int                    // guarded by waits.mu
 }
 
+// isOver says whether the wait has ended.
+func (w *wait) isOver() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // seat is one player's part in a wait.
 type seat struct {
 	waits *waits

@@ -62,7 +62,7 @@ func (d *door) Join(stream guildhallv1.RoomService_JoinServer) error {
 		s.end(leftClosed)
 	}
 	if room != nil {
-		room.post(&rise{session: s})
+		room.post(context.WithoutCancel(stream.Context()), &rise{session: s})
 	}
 	d.host.metrics.closed.WithLabelValues(s.closed.GetCode().String()).Inc()
 	select {
@@ -111,7 +111,7 @@ func (d *door) enter(ctx context.Context, s *session, hello <-chan *guildhallv1.
 	}
 	s.player = admitted.Player
 	asked := &sit{session: s, after: said.After, refused: make(chan *guildhallv1.Closed, 1)}
-	if !room.post(asked) {
+	if !room.post(ctx, asked) {
 		return nil, moved
 	}
 	select {
@@ -120,6 +120,8 @@ func (d *door) enter(ctx context.Context, s *session, hello <-chan *guildhallv1.
 			return nil, refused
 		}
 		return room, nil
+	case <-ctx.Done():
+		return room, leftClosed // what was asked for may be granted yet; the caller gives it back
 	case <-room.over:
 		select {
 		case refused := <-asked.refused: // seated just before the end, which ends the session too
@@ -169,7 +171,7 @@ func (d *door) read(stream guildhallv1.RoomService_JoinServer, s *session, hello
 		}
 		switch f := frame.GetFrame().(type) {
 		case *guildhallv1.JoinRequest_Say:
-			if !s.maySay() || !room.post(&say{session: s, said: f.Say}) {
+			if !s.maySay() || !room.post(stream.Context(), &say{session: s, said: f.Say}) {
 				return // the session has ended, or the room, which ends the session
 			}
 		case *guildhallv1.JoinRequest_Leave:

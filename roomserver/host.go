@@ -51,7 +51,7 @@ type host struct {
 	state   registry.HostState        // guarded by mu
 	slots   map[guildhall.Group]*slot // guarded by mu
 	changed chan struct{}             // guarded by mu; closed and replaced when state or slots change
-	idle    *time.Timer               // guarded by mu; runs while the host is allocated and has no slots
+	idle    *time.Timer               // guarded by mu; runs while the host may close and has no slots
 	running sync.WaitGroup            // rooms that run
 }
 
@@ -76,6 +76,9 @@ func newHost(config hostConfig) *host {
 func (h *host) open(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) (*room, error) {
 	for {
 		s, mine, err := h.take(group, epoch)
+		if errors.Is(err, errHostFull) || errors.Is(err, errHostLeaving) {
+			h.disown(ctx, group, epoch)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -112,6 +115,18 @@ func (h *host) supersede(ctx context.Context, group guildhall.Group, s *slot, ep
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// disown gives back a claim of this host for a room that it cannot open: its group would have no place for as long as
+// the host lives.
+func (h *host) disown(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) {
+	claim, err := h.registry.Claim(ctx, group)
+	if err == nil && claim.Host == h.name && claim.Epoch == epoch {
+		err = h.registry.Release(ctx, claim)
+	}
+	if err != nil && !errors.Is(err, registry.ErrNoClaim) {
+		h.logger.Warn("a claim that cannot be served could not be given back", "group", group, "error", err)
 	}
 }
 
@@ -170,7 +185,7 @@ func (h *host) openRoom(ctx context.Context, group guildhall.Group, epoch guildh
 	if err != nil {
 		return nil, err
 	}
-	writer, history, err := h.log.Open(ctx, group, epoch, h.kinds[group.Kind].History)
+	writer, history, err := h.log.Open(ctx, group, epoch, max(resendMost, h.kinds[group.Kind].History))
 	if errors.Is(err, roomlog.ErrFenced) {
 		return nil, fmt.Errorf("%w: %w", errNotClaimed, err)
 	}
@@ -210,7 +225,7 @@ func (h *host) changeLocked() {
 	h.changed = make(chan struct{})
 	h.metrics.rooms.Set(float64(len(h.slots)))
 	h.touch()
-	idle := h.state == registry.HostAllocated && len(h.slots) == 0
+	idle := h.mayClose() && len(h.slots) == 0
 	switch {
 	case idle && h.idle == nil:
 		h.idle = time.AfterFunc(h.idleGrace, h.closeIfIdle)
@@ -238,11 +253,16 @@ func (h *host) allocated() {
 	}
 }
 
-// closeIfIdle ends an allocated host that nobody uses, or ever used.
+// mayClose says whether the host ends by itself once it is idle: a Ready one is Agones' to keep. The caller holds mu.
+func (h *host) mayClose() bool {
+	return h.state == registry.HostAllocated || h.state == registry.HostDraining
+}
+
+// closeIfIdle ends an allocated or drained host that nobody uses, or ever used.
 func (h *host) closeIfIdle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.state == registry.HostAllocated && len(h.slots) == 0 && h.idle != nil {
+	if h.mayClose() && len(h.slots) == 0 && h.idle != nil {
 		h.state = registry.HostClosing
 		h.changeLocked()
 		close(h.closing)

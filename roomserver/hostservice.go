@@ -41,7 +41,7 @@ func openCode(err error) codes.Code {
 	case errors.Is(err, errHostFull):
 		return codes.ResourceExhausted
 	case errors.Is(err, errHostLeaving):
-		return codes.Unavailable
+		return codes.Aborted
 	case errors.Is(err, errNotClaimed):
 		return codes.FailedPrecondition
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -63,7 +63,7 @@ func (h *hostService) Evict(ctx context.Context, request *guildhallv1.EvictReque
 		return nil, notHere
 	}
 	asked := &evict{player: player, evicted: make(chan int, 1)}
-	if !room.post(asked) {
+	if !room.post(ctx, asked) {
 		return nil, notHere
 	}
 	select {

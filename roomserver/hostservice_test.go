@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -61,14 +62,20 @@ func TestOpenRoomAnswers(t *testing.T) {
 	}
 	h.room(filler).stop(endMoved)
 	h.await("a room has ended", func() bool { return h.room(filler) == nil })
-	if got := h.asksToOpen(full.String(), fullClaim.Epoch); got != codes.OK {
+	if _, err := b.registry.Claim(b.ctx, full); !errors.Is(err, registry.ErrNoClaim) {
+		t.Errorf("a full host has kept a claim that it cannot serve: %v", err)
+	}
+	if got := h.asksToOpen(full.String(), b.claim(full, "h1").Epoch); got != codes.OK {
 		t.Errorf("OpenRoom with a place that is free again: %s", got)
 	}
 	if _, err := h.internal.Drain(b.ctx, &guildhallv1.DrainRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.asksToOpen("guild:dragons", b.claim(dragons, "h1").Epoch); got != codes.Unavailable {
-		t.Errorf("OpenRoom on a drained host: %s, want Unavailable", got)
+	if got := h.asksToOpen("guild:dragons", b.claim(dragons, "h1").Epoch); got != codes.Aborted {
+		t.Errorf("OpenRoom on a drained host: %s, want Aborted", got)
+	}
+	if _, err := b.registry.Claim(b.ctx, dragons); !errors.Is(err, registry.ErrNoClaim) {
+		t.Errorf("a drained host has kept a claim that it cannot serve: %v", err)
 	}
 	if _, err := h.internal.Drain(b.ctx, &guildhallv1.DrainRequest{}); err != nil {
 		t.Errorf("draining again: %v", err)

@@ -63,21 +63,23 @@ func (h *host) grantLease(ctx context.Context) (*registry.Grant, error) {
 	}
 }
 
-// renewLease checks the rooms against the registry, until it has answered for all of them once: they are from before
-// this lease. It renews the lease three times within its time to live, and whenever there is something new to say. It
-// returns nil when ctx ends, and an error when the lease is lost.
+// renewLease renews the lease three times within its time to live, and whenever there is something new to say. At the
+// start and once in each time to live it checks the rooms against the registry: they may be from before this lease, and
+// a director may have believed the host dead. It returns nil when ctx ends, and an error when the lease is lost.
 func (h *host) renewLease(ctx context.Context, grant *registry.Grant) error {
 	period := h.registry.LeaseTTL() / 3
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
-	verified := false
+	var verify time.Time // when to check the rooms again
 	for {
-		if !verified {
+		if !time.Now().Before(verify) {
 			verifyCtx, cancel := context.WithTimeout(ctx, period)
 			err := h.verifyRooms(verifyCtx)
 			cancel()
-			if verified = err == nil; !verified {
+			if err != nil {
 				h.logger.Warn("rooms could not be checked against the registry; trying again", "error", err)
+			} else {
+				verify = time.Now().Add(h.registry.LeaseTTL())
 			}
 		}
 		select {
@@ -119,8 +121,8 @@ func (h *host) mayServe() bool {
 	return int64(time.Since(h.began)) < h.serveUntil.Load()
 }
 
-// verifyRooms sends the members of rooms away whose claim was given to somebody else while the lease was lost. A
-// claim that is still ours at its epoch was never anybody else's.
+// verifyRooms sends the members of rooms away whose claim is not ours any more. The log would refuse what they say, but
+// who only listens would never know. A claim that is still ours at its epoch was never anybody else's.
 func (h *host) verifyRooms(ctx context.Context) error {
 	var errs []error
 	for _, r := range h.openRooms() {

@@ -222,7 +222,7 @@ func TestAnIdleHostAsksToBeShutDown(t *testing.T) {
 		t.Errorf("the closing lease is %+v", lease)
 	}
 	_, err := s.internalClient().OpenRoom(b.ctx, &guildhallv1.OpenRoomRequest{Group: dragons.String(), Epoch: uint64(b.claim(dragons, "gs-1").Epoch)})
-	if openCode := codes.Unavailable; err == nil || !strings.Contains(err.Error(), openCode.String()) {
+	if openCode := codes.Aborted; err == nil || !strings.Contains(err.Error(), openCode.String()) {
 		t.Errorf("a closing host was asked for a room and answered %v", err)
 	}
 	if got := b.get(s.Server, "/livez"); got != http.StatusOK {

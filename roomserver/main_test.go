@@ -277,7 +277,7 @@ func (e *probe) apply(r *room) {
 func (b *bundle) inside(r *room, look func(*room)) bool {
 	b.t.Helper()
 	e := &probe{look: look, looked: make(chan struct{})}
-	if !r.post(e) {
+	if !r.post(context.Background(), e) {
 		return false
 	}
 	select {

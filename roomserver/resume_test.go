@@ -103,8 +103,9 @@ func TestTruncatedHistoryIsTold(t *testing.T) {
 	check(h2, "in the room after it")
 }
 
-// A message that retention has dropped can be said again: it is the one thing that is forgotten with it.
-func TestRetentionForgetsTheOldest(t *testing.T) {
+// What is not shown any more is still recognised when it is said again: a phone in a tunnel comes back with what it
+// said before two hundred others spoke.
+func TestRetentionForgetsBodiesBeforeIDs(t *testing.T) {
 	b := setup(t)
 	b.rules.History = 3
 	h := b.host("h1")
@@ -112,8 +113,8 @@ func TestRetentionForgetsTheOldest(t *testing.T) {
 	m := h.join("p1", claim, nil)
 	m.sayMany(1, 4)
 	b.inside(h.room(dragons), func(r *room) {
-		if len(r.history) != 3 || len(r.said) != 3 {
-			t.Errorf("the room keeps %d messages and %d ids, want 3", len(r.history), len(r.said))
+		if len(r.history) != 3 || len(r.said) != 4 {
+			t.Errorf("the room keeps %d messages and %d ids, want 3 and 4", len(r.history), len(r.said))
 		}
 	})
 	delete(m.acks, "2")
@@ -122,10 +123,18 @@ func TestRetentionForgetsTheOldest(t *testing.T) {
 		t.Errorf("the oldest that is kept was acked with %d, want 2", seq)
 	}
 	delete(m.acks, "1")
-	m.say("1", "forgotten")
-	if seq := m.acked("1"); seq != 5 {
-		t.Errorf("the forgotten one was acked with %d, want 5", seq)
+	m.say("1", "not shown any more")
+	if seq := m.acked("1"); seq != 1 {
+		t.Errorf("the oldest was acked with %d, want 1", seq)
 	}
+	b.inside(h.room(dragons), func(r *room) {
+		for i := range resendMost {
+			r.remember(&guildhallv1.Message{From: "p2", Id: fmt.Sprint("later ", i), Seq: uint64(5 + i)})
+		}
+		if len(r.said) != resendMost || len(r.oldSaid) != resendMost {
+			t.Errorf("the room remembers %d ids in %d places, want %d", len(r.said), len(r.oldSaid), resendMost)
+		}
+	})
 }
 
 // History longer than a frame comes whole, and before what happens.

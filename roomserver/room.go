@@ -39,9 +39,11 @@ type room struct {
 
 	// Owned by run.
 	writer   *roomlog.Writer
-	history  []*guildhallv1.Message // the last rules.History messages, in order
-	said     map[sayKey]guildhall.Seq
+	history  []*guildhallv1.Message   // the last rules.History messages, in order
+	said     map[sayKey]guildhall.Seq // what a resend is recognised by
+	oldSaid  []sayKey                 // the keys of said, in order
 	sessions map[*session]struct{}
+	seated   uint64                     // sessions seated so far
 	present  map[guildhall.PlayerID]int // sessions of each player who is here
 	pending  []*saying                  // to be appended, in order
 	unsaid   map[sayKey]*saying         // pending and inFlight, by key
@@ -74,17 +76,23 @@ const (
 	endIdle   end = iota + 1 // nobody has been here for the idle grace
 	endMoved                 // the host is draining
 	endFenced                // the room is another host's
+	endBroken                // the log is not as this host left it
 )
+
+// String names a reason, for logs.
+func (e end) String() string {
+	return [...]string{"none", "idle", "moved", "fenced", "broken"}[e]
+}
 
 func newRoom(h *host, claim registry.Claim, writer *roomlog.Writer, history []*guildhallv1.Message) *room {
 	r := &room{
 		host: h, group: claim.Group, epoch: claim.Epoch, claim: claim, rules: h.kinds[claim.Group.Kind],
 		inbox: make(chan event, inboxLength), stops: make(chan end, 1), over: make(chan struct{}),
-		writer: writer, history: history, said: map[sayKey]guildhall.Seq{}, sessions: map[*session]struct{}{},
+		writer: writer, said: map[sayKey]guildhall.Seq{}, sessions: map[*session]struct{}{},
 		present: map[guildhall.PlayerID]int{}, unsaid: map[sayKey]*saying{}, appended: make(chan error, 1),
 	}
 	for _, m := range history {
-		r.said[keyOf(m)] = guildhall.Seq(m.GetSeq())
+		r.remember(m)
 	}
 	r.lastSeq.Store(uint64(writer.LastSeq()))
 	return r
@@ -92,12 +100,14 @@ func newRoom(h *host, claim registry.Claim, writer *roomlog.Writer, history []*g
 
 func keyOf(m *guildhallv1.Message) sayKey { return sayKey{guildhall.PlayerID(m.GetFrom()), m.GetId()} }
 
-// post gives the room an event. It waits while the inbox is full, and is false if the room is over.
-func (r *room) post(e event) bool {
+// post gives the room an event. It waits while the inbox is full, and is false if the room is over or ctx ends.
+func (r *room) post(ctx context.Context, e event) bool {
 	select {
 	case r.inbox <- e:
 		return true
 	case <-r.over:
+		return false
+	case <-ctx.Done():
 		return false
 	}
 }
@@ -114,7 +124,7 @@ func (r *room) stop(why end) {
 // back, and sends away who is still here.
 func (r *room) run() {
 	why := r.serve()
-	if why != endFenced {
+	if why == endIdle || why == endMoved {
 		why = r.flush(why)
 	}
 	close(r.over)
@@ -122,7 +132,7 @@ func (r *room) run() {
 		r.release()
 	}
 	r.dismiss(moved)
-	r.host.logger.Info("room is over", "group", r.group.String(), "epoch", r.epoch, "fenced", why == endFenced)
+	r.host.logger.Info("room is over", "group", r.group.String(), "epoch", r.epoch, "why", why.String())
 }
 
 // serve applies events and appends what is said, until there is a reason to end.
@@ -140,8 +150,8 @@ func (r *room) serve() end {
 			e.apply(r)
 			r.drainInbox()
 		case err := <-r.appended:
-			if !r.afterAppend(err) {
-				return endFenced
+			if why := r.afterAppend(err); why != 0 {
+				return why
 			}
 		case <-r.retry:
 			r.retry = nil

@@ -16,7 +16,10 @@ import (
 const (
 	// batchMessages and batchBytes bound one entry of the log; NATS takes 1 MiB.
 	batchMessages = 256
-	batchBytes    = 512 << 10
+	batchBytes    = 128 << 10
+	// resendMost is how many messages at least have to pass before a resend is not recognised any more. Beyond it, and
+	// beyond what the log retains, it is said again.
+	resendMost = 4096
 	// appendTimeout bounds one append, appendPause is the rest before it is tried again.
 	appendTimeout = 5 * time.Second
 	appendPause   = 50 * time.Millisecond
@@ -122,17 +125,21 @@ func (r *room) nextBatch() (batch, rest []*saying) {
 	return r.pending[:n:n], r.pending[n:]
 }
 
-// afterAppend acks what is durable and shows it to everybody. It is false if the log has refused this host for
-// good. After any other error the same batch is tried again: it may be in the log already.
-func (r *room) afterAppend(err error) bool {
+// afterAppend acks what is durable and shows it to everybody. It gives a reason to end if the log has refused this
+// host for good, else 0. After any other error the same batch is tried again: it may be in the log already.
+func (r *room) afterAppend(err error) end {
 	r.busy = false
 	if errors.Is(err, roomlog.ErrFenced) {
-		return false
+		return endFenced
+	}
+	if errors.Is(err, roomlog.ErrBroken) {
+		r.host.logger.Error("the log is not as this host left it; the room opens anew", "group", r.group, "error", err)
+		return endBroken
 	}
 	if err != nil {
 		r.host.logger.Warn("an append failed; trying again", "group", r.group.String(), "error", err)
 		r.retry = time.After(appendPause)
-		return true
+		return 0
 	}
 	events := &guildhallv1.Events{}
 	for _, waiting := range r.inFlight {
@@ -144,24 +151,30 @@ func (r *room) afterAppend(err error) bool {
 	}
 	r.inFlight = nil
 	r.broadcast(events, nil)
-	return true
+	return 0
 }
 
 // remember keeps a message for those who come later, and forgets the oldest beyond the kind's history.
 func (r *room) remember(m *guildhallv1.Message) {
+	key := keyOf(m)
 	r.lastSeq.Store(m.GetSeq())
 	r.history = append(r.history, m)
-	r.said[keyOf(m)] = guildhall.Seq(m.GetSeq())
 	if excess := len(r.history) - r.rules.History; excess > 0 {
-		for _, old := range r.history[:excess] {
-			delete(r.said, keyOf(old))
-		}
+		clear(r.history[:excess]) // or the array would hold them
 		r.history = r.history[excess:]
+	}
+	r.said[key] = guildhall.Seq(m.GetSeq())
+	r.oldSaid = append(r.oldSaid, key)
+	if excess := len(r.oldSaid) - max(resendMost, r.rules.History); excess > 0 {
+		for _, old := range r.oldSaid[:excess] {
+			delete(r.said, old)
+		}
+		r.oldSaid = r.oldSaid[excess:]
 	}
 }
 
-// flush appends what was said before the end, as far as the log answers. It gives why the room ends: endFenced if
-// the log has refused this host.
+// flush appends what was said before the end, as far as the log answers. It gives why the room ends: another reason
+// if the log has refused this host.
 func (r *room) flush(why end) end {
 	deadline := time.After(flushTimeout)
 	for {
@@ -171,8 +184,8 @@ func (r *room) flush(why end) end {
 		}
 		select {
 		case err := <-r.appended:
-			if !r.afterAppend(err) {
-				return endFenced
+			if why := r.afterAppend(err); why != 0 {
+				return why
 			}
 		case <-r.retry:
 			r.retry = nil

@@ -17,6 +17,9 @@ const (
 	historyBytes = 512 << 10
 )
 
+// sessionsPerPlayer bounds the sessions of one player in one room: each costs the room a delivery of everything.
+const sessionsPerPlayer = 8
+
 // sit is a session asking for its place in the room.
 type sit struct {
 	session *session
@@ -36,6 +39,11 @@ func (e *sit) apply(r *room) {
 		return
 	}
 	e.refused <- nil
+	if r.present[s.player] >= sessionsPerPlayer {
+		r.endOldest(s.player)
+	}
+	r.seated++
+	s.number = r.seated
 	r.sessions[s] = struct{}{}
 	r.present[s.player]++
 	r.host.players.Add(1)
@@ -58,6 +66,18 @@ func (e *sit) apply(r *room) {
 	if r.present[s.player] == 1 {
 		r.tell(s.player, guildhallv1.MemberState_MEMBER_STATE_HERE, s)
 	}
+}
+
+// endOldest makes room for one more session of a player who has as many as one may have.
+func (r *room) endOldest(player guildhall.PlayerID) {
+	var oldest *session
+	for s := range r.sessions {
+		if s.player == player && (oldest == nil || s.number < oldest.number) {
+			oldest = s
+		}
+	}
+	r.forget(oldest)
+	oldest.end(&guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_REPLACED, Reason: "you have opened too many connections"})
 }
 
 // missed gives the retained messages after a number, and up to which number they are not retained any more.

@@ -19,6 +19,7 @@ const (
 // session at its end says so, once.
 type session struct {
 	player guildhall.PlayerID
+	number uint64 // of its seating in the room; owned by the room
 	frames chan *guildhallv1.JoinResponse
 	says   chan struct{} // one for each say whose answer has not been sent
 

@@ -22,6 +22,10 @@ import (
 // ErrFenced says that the log has a writer of a later epoch. It is final: the room is somebody else's.
 var ErrFenced = errors.New("roomlog: a writer of a later epoch has the log")
 
+// ErrBroken says that the log does not end where this writer left it, and nobody of a later epoch has written: it was
+// purged or restored. It is final for the writer; opening anew begins with what is there.
+var ErrBroken = errors.New("roomlog: the log does not end where its writer left it")
+
 const (
 	streamName    = "guildhall_log"
 	subjectPrefix = "guildhall.log."

@@ -99,13 +99,14 @@ func (w *Writer) catchUp(ctx context.Context, next *guildhallv1.LogEntry) error 
 	switch {
 	case err != nil:
 		return err
-	case last.Epoch > next.Epoch:
+	case last.GetEpoch() > next.GetEpoch():
 		return ErrFenced
 	case proto.Equal(last.LogEntry, next):
 		w.sequence = last.sequence
 		return nil
 	}
-	return fmt.Errorf("the log ends with epoch %d number %d, want epoch %d before number %d", last.Epoch, last.LastSeq, next.Epoch, next.LastSeq)
+	return fmt.Errorf("%w: it ends with epoch %d number %d, want epoch %d before number %d",
+		ErrBroken, last.GetEpoch(), last.GetLastSeq(), next.GetEpoch(), next.GetLastSeq())
 }
 
 func isWrongSequence(err error) bool {

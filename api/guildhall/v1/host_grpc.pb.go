@@ -32,10 +32,11 @@ const (
 // HostService is a host's internal door, for directors and operators; players never reach it.
 type HostServiceClient interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
-	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Unavailable if
-	// it is draining or closing.
+	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
+	// draining or closing. After these the room is not open; after any other error it may be.
 	OpenRoom(ctx context.Context, in *OpenRoomRequest, opts ...grpc.CallOption) (*OpenRoomResponse, error)
-	// Ends every session of a player in one room. NotFound if the room is not here.
+	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
+	// NotFound if the room is not here.
 	Evict(ctx context.Context, in *EvictRequest, opts ...grpc.CallOption) (*EvictResponse, error)
 	// Stops taking rooms, and moves those that are here away. Answers when the last one has gone.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
@@ -98,10 +99,11 @@ func (c *hostServiceClient) Stats(ctx context.Context, in *StatsRequest, opts ..
 // HostService is a host's internal door, for directors and operators; players never reach it.
 type HostServiceServer interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
-	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Unavailable if
-	// it is draining or closing.
+	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
+	// draining or closing. After these the room is not open; after any other error it may be.
 	OpenRoom(context.Context, *OpenRoomRequest) (*OpenRoomResponse, error)
-	// Ends every session of a player in one room. NotFound if the room is not here.
+	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
+	// NotFound if the room is not here.
 	Evict(context.Context, *EvictRequest) (*EvictResponse, error)
 	// Stops taking rooms, and moves those that are here away. Answers when the last one has gone.
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)

@@ -150,6 +150,8 @@ const (
 	CloseCode_CLOSE_CODE_EVICTED CloseCode = 7
 	// The host failed to serve the room. Enter again and resume.
 	CloseCode_CLOSE_CODE_INTERNAL CloseCode = 8
+	// The player has opened more sessions than one player may have; this was the oldest. Do not come back.
+	CloseCode_CLOSE_CODE_REPLACED CloseCode = 9
 )
 
 // Enum value maps for CloseCode.
@@ -164,6 +166,7 @@ var (
 		6: "CLOSE_CODE_FULL",
 		7: "CLOSE_CODE_EVICTED",
 		8: "CLOSE_CODE_INTERNAL",
+		9: "CLOSE_CODE_REPLACED",
 	}
 	CloseCode_value = map[string]int32{
 		"CLOSE_CODE_UNSPECIFIED":   0,
@@ -175,6 +178,7 @@ var (
 		"CLOSE_CODE_FULL":          6,
 		"CLOSE_CODE_EVICTED":       7,
 		"CLOSE_CODE_INTERNAL":      8,
+		"CLOSE_CODE_REPLACED":      9,
 	}
 )
 
@@ -1287,7 +1291,7 @@ const file_guildhall_v1_room_proto_rawDesc = "" +
 	"RefuseCode\x12\x1b\n" +
 	"\x17REFUSE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREFUSE_CODE_BODY_TOO_LARGE\x10\x01\x12\x19\n" +
-	"\x15REFUSE_CODE_MALFORMED\x10\x02*\xec\x01\n" +
+	"\x15REFUSE_CODE_MALFORMED\x10\x02*\x85\x02\n" +
 	"\tCloseCode\x12\x1a\n" +
 	"\x16CLOSE_CODE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fCLOSE_CODE_LEFT\x10\x01\x12\x1b\n" +
@@ -1297,7 +1301,8 @@ const file_guildhall_v1_room_proto_rawDesc = "" +
 	"\x13CLOSE_CODE_PROTOCOL\x10\x05\x12\x13\n" +
 	"\x0fCLOSE_CODE_FULL\x10\x06\x12\x16\n" +
 	"\x12CLOSE_CODE_EVICTED\x10\a\x12\x17\n" +
-	"\x13CLOSE_CODE_INTERNAL\x10\b2P\n" +
+	"\x13CLOSE_CODE_INTERNAL\x10\b\x12\x17\n" +
+	"\x13CLOSE_CODE_REPLACED\x10\t2P\n" +
 	"\vRoomService\x12A\n" +
 	"\x04Join\x12\x19.guildhall.v1.JoinRequest\x1a\x1a.guildhall.v1.JoinResponse(\x010\x01BAZ?github.com/guildhall-dev/guildhall/api/guildhall/v1;guildhallv1b\x06proto3"
 

@@ -46,10 +46,11 @@ const (
 // HostServiceClient is a client for the guildhall.v1.HostService service.
 type HostServiceClient interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
-	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Unavailable if
-	// it is draining or closing.
+	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
+	// draining or closing. After these the room is not open; after any other error it may be.
 	OpenRoom(context.Context, *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error)
-	// Ends every session of a player in one room. NotFound if the room is not here.
+	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
+	// NotFound if the room is not here.
 	Evict(context.Context, *connect.Request[v1.EvictRequest]) (*connect.Response[v1.EvictResponse], error)
 	// Stops taking rooms, and moves those that are here away. Answers when the last one has gone.
 	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
@@ -126,10 +127,11 @@ func (c *hostServiceClient) Stats(ctx context.Context, req *connect.Request[v1.S
 // HostServiceHandler is an implementation of the guildhall.v1.HostService service.
 type HostServiceHandler interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
-	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Unavailable if
-	// it is draining or closing.
+	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
+	// draining or closing. After these the room is not open; after any other error it may be.
 	OpenRoom(context.Context, *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error)
-	// Ends every session of a player in one room. NotFound if the room is not here.
+	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
+	// NotFound if the room is not here.
 	Evict(context.Context, *connect.Request[v1.EvictRequest]) (*connect.Response[v1.EvictResponse], error)
 	// Stops taking rooms, and moves those that are here away. Answers when the last one has gone.
 	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
