@@ -88,7 +88,7 @@ func Enter(ctx context.Context, config Config, group guildhall.Group) (*guildhal
 	if err != nil {
 		return nil, fmt.Errorf("entering %s: %w", group, err)
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }() // it only ends the stream, which has ended
 	for stream.Receive() {
 		if assignment := stream.Msg().GetAssignment(); assignment != nil {
 			return assignment, nil

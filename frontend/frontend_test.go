@@ -98,7 +98,7 @@ func (w *world) reflect() []*grpc_reflection_v1.ServiceResponse {
 	}
 	if err := stream.Send(&grpc_reflection_v1.ServerReflectionRequest{
 		MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{},
-	}); err != nil && err != io.EOF { //nolint:errorlint // the contract of Send
+	}); err != nil && err != io.EOF {
 		w.t.Fatal(err)
 	}
 	response, err := stream.Recv()

@@ -35,7 +35,7 @@ func filed(t testing.TB, id, group string, expires time.Duration) *pb.Ticket {
 // foreign makes a ticket that is not ours.
 func foreign(id string) *pb.Ticket { return &pb.Ticket{Id: id} }
 
-// counter gives ids 1, 2, …
+// counter gives ids 1, 2, ….
 func counter() func() string {
 	n := 0
 	return func() string { n++; return fmt.Sprint(n) }

@@ -60,7 +60,7 @@ func LogHandler(w io.Writer, format string, level slog.Level) (slog.Handler, err
 	case format == "json", format == "auto" && !onTerminal:
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), nil
 	case format == "pretty", format == "auto":
-		return tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !onTerminal}), nil
+		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !onTerminal}), nil
 	}
 	return nil, fmt.Errorf("%s_LOG_FORMAT=%q: want json, pretty or auto", Prefix, format)
 }

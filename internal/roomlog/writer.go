@@ -68,7 +68,7 @@ func (w *Writer) Append(ctx context.Context, messages []*guildhallv1.Message) er
 	if err != nil {
 		return fmt.Errorf("appending to the log of %s: %w", w.group, err)
 	}
-	w.lastSeq = guildhall.Seq(next.LastSeq)
+	w.lastSeq = guildhall.Seq(next.GetLastSeq())
 	return nil
 }
 
