@@ -28,7 +28,11 @@ func TestLeaveWaitsForAcks(t *testing.T) {
 	v.hears("a")
 	v.hears("b")
 	v.ack("a", 1)
+	b.acked(acks[0], 1)
 	v.breaks()
+	if frame := v.next(); frame != nil {
+		t.Errorf("with something to be acked, the client sent %v", frame)
+	}
 	v = b.seats(1)
 	v.hears("b")
 	v.ack("b", 2)

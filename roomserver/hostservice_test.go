@@ -112,30 +112,28 @@ func TestFiftyOpensMakeOneRoom(t *testing.T) {
 	}
 }
 
-// One who gives up does not spoil it for those who wait for the same room.
+// One who gives up while opening a room does not spoil it for those who wait for the same one.
 func TestAnOpenerWhoGoesAway(t *testing.T) {
 	b := setup(t)
 	h := b.host("h1")
-	for i := range 20 {
-		claim := b.claim(group(i), "h1")
-		gone, cancel := context.WithCancel(b.ctx)
-		defer cancel()
-		var opening sync.WaitGroup
-		for n := range 4 {
-			opening.Go(func() {
-				if n == 0 {
-					cancel()
-				}
-				if n < 2 {
-					_, _ = h.host.open(gone, claim.Group, claim.Epoch) // it may be too late to give up
-					return
-				}
-				if _, err := h.host.open(b.ctx, claim.Group, claim.Epoch); err != nil {
-					t.Errorf("waiting beside somebody who gave up: %v", err)
-				}
-			})
-		}
-		opening.Wait()
+	claim := b.claim(dragons, "h1")
+	s, mine, err := h.take(dragons, claim.Epoch)
+	if err != nil || !mine {
+		t.Fatalf("taking the slot: %v, %v", mine, err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		_, err := h.host.open(b.ctx, dragons, claim.Epoch)
+		opened <- err
+	}()
+	gone, cancel := context.WithCancel(b.ctx)
+	cancel()
+	if _, err := h.host.open(gone, dragons, claim.Epoch); !errors.Is(err, context.Canceled) {
+		t.Errorf("one who waits and gives up: %v", err)
+	}
+	h.fill(gone, dragons, s)
+	if err := <-opened; err != nil {
+		t.Errorf("waiting beside somebody who gave up: %v", err)
 	}
 }
 

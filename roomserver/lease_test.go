@@ -84,6 +84,7 @@ func TestLeaseLostAndRegranted(t *testing.T) {
 	taken, kept := h.openRoom(dragons), h.openRoom(otherGroup)
 	m := h.join("p1", taken, nil)
 	other := h.join("p1", kept, nil)
+	listener := h.join("p1", h.openRoom(group(1)), nil) // nobody will speak here: the log has nothing to refuse
 	m.sayMany(1, 1)
 	c.cut()
 	b.eventually("the lease has run out", func() bool { return b.isDead(h) })
@@ -92,6 +93,7 @@ func TestLeaseLostAndRegranted(t *testing.T) {
 	h2 := b.host("h2")
 	h2.extend(time.Now().Add(never)) // it serves throughout: its lease is not what this is about
 	moved := h2.openRoom(dragons)
+	h2.openRoom(group(1))
 	m2 := h2.join("p2", moved, behind(0))
 	m2.say("1", "in the new room")
 	if seq := m2.acked("1"); seq != 2 {
@@ -99,6 +101,7 @@ func TestLeaseLostAndRegranted(t *testing.T) {
 	}
 	c.mend()
 	m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_MOVED, true)
+	listener.endsWith(guildhallv1.CloseCode_CLOSE_CODE_MOVED, true)
 	if m.acks["2"] != 0 {
 		t.Error("a host that had lost its lease acked a message")
 	}

@@ -192,7 +192,9 @@ func (r *room) flush(why end) end {
 		case <-deadline:
 			// What is left was not acked: its senders say it again, wherever the room is then.
 			if r.busy {
-				<-r.appended // whatever it says, nothing of it is acked
+				if end := r.afterAppend(<-r.appended); end != 0 {
+					return end
+				}
 			}
 			return why
 		}
