@@ -91,11 +91,15 @@ func hasReadyHost(servers []agoneslocal.GameServer) bool {
 	return false
 }
 
-// allInterfaces gives the address to listen on so that an advertised one is reached.
-func allInterfaces(advertised string) (string, error) {
+// listenFor gives the address to listen on so that an advertised one is reached: the loopback interface if it is there,
+// otherwise all, for the name or address that others use need not be one of this machine's.
+func listenFor(advertised string) (string, error) {
 	_, port, err := net.SplitHostPort(advertised)
 	if err != nil {
 		return "", fmt.Errorf("the match function's advertised address %q: want host:port: %w", advertised, err)
+	}
+	if isLoopback(advertised) {
+		return advertised, nil
 	}
 	return ":" + port, nil
 }

@@ -112,7 +112,7 @@ func (s *Stack) openMatchfunction(undo *process.Undo) (err error) {
 	c.AdminListen, c.OpenmatchQuery, c.Reflection = anyPort, s.config.OpenmatchQuery, true
 	c.Listen = anyPort
 	if s.config.MatchfunctionAdvertise != "" {
-		if c.Listen, err = allInterfaces(s.config.MatchfunctionAdvertise); err != nil {
+		if c.Listen, err = listenFor(s.config.MatchfunctionAdvertise); err != nil {
 			return err
 		}
 	}
