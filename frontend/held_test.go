@@ -140,3 +140,19 @@ func FuzzParseTicketID(f *testing.F) {
 		}
 	})
 }
+
+// A ticket that was placed, and whose room has gone again before anybody watched, is placed anew.
+func TestWatchAfterTheRoomHasGone(t *testing.T) {
+	w := setup(t)
+	id := w.file(w.frontend, "p1", dragons)
+	first := w.awaitFiled("there is a ticket", oneTicket)[0]
+	w.tell(first, 3) // of a room that is in no registry: it has gone
+	w.awaitFiled("the answered ticket is withdrawn", noTicket)
+	for range 2 {
+		states, err := w.watch(w.frontend, id, "p1", dragons)
+		if err != nil || len(states) != 2 || states[1].GetAssignment().GetEpoch() != 4 {
+			t.Errorf("the watch told %v, %v; want a wait and the place after it", states, err)
+		}
+		w.awaitFiled("the ticket is withdrawn", noTicket)
+	}
+}

@@ -139,3 +139,17 @@ func TestTwoGroupsHaveTwoTickets(t *testing.T) {
 		t.Errorf("the wolf was sent to %v", got)
 	}
 }
+
+// While Open Match does not answer, players who wait are told of a room that has become live all the same.
+func TestRoomIsFoundWhileOpenMatchIsAway(t *testing.T) {
+	w := setup(t, func(c *Config) {
+		c.LookAgain = 20 * time.Millisecond
+		c.OpenmatchFrontend = "127.0.0.1:1" // nobody is there
+	})
+	p := w.enter(w.frontend, "p1", dragons)
+	p.waiting()
+	claim := w.live(dragons)
+	if got := p.assigned(); got.GetEpoch() != uint64(claim.Epoch) {
+		t.Errorf("assigned %v", got)
+	}
+}
