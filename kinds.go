@@ -19,6 +19,9 @@ type KindRules struct {
 	History int
 }
 
+// MaxHistory is the most messages that can be kept of a group.
+const MaxHistory = 2000
+
 // Kinds maps each kind of group that this installation knows to its rules.
 type Kinds map[Kind]KindRules
 
@@ -68,7 +71,9 @@ func parseRules(words []string) (KindRules, error) {
 		case "capacity":
 			rules.Capacity, err = atLeastOne(value)
 		case "history":
-			rules.History, err = atLeastOne(value)
+			if rules.History, err = atLeastOne(value); rules.History > MaxHistory {
+				err = fmt.Errorf("%d is more than the %d that the log keeps", rules.History, MaxHistory)
+			}
 		case "idle":
 			rules.IdleGrace, err = moreThanNone(value)
 		default:

@@ -18,6 +18,8 @@ const (
 	assignTimeout = 5 * time.Second
 	// assignTries is how often an assignment is tried before Open Match is left to its timeouts.
 	assignTries = 3
+	// assignPause is the rest between two tries.
+	assignPause = 50 * time.Millisecond
 	// assignBatch bounds how many matches one call assigns.
 	assignBatch = 500
 )
@@ -81,15 +83,22 @@ func (a *assigner) flush(ctx context.Context, first placed) {
 		break
 	}
 	start := time.Now()
-	missing := a.assignBatch(context.WithoutCancel(ctx), batch)
+	missing, err := a.call(context.WithoutCancel(ctx), batch)
 	a.metrics.assignSeconds.Observe(time.Since(start).Seconds())
+	outcome := "assigned"
+	if err != nil {
+		// The rooms are live all the same, and the players are told. The tickets come back after Open Match's pending
+		// timeout, unless their frontends delete them before, and find their rooms.
+		a.logger.Error("assigning tickets failed", "matches", len(batch), "error", err)
+		outcome = "assign_failed"
+	}
 	for _, p := range batch {
-		a.answer(p, missing)
+		a.answer(p, missing, outcome)
 	}
 }
 
-// assignBatch assigns and gives the tickets that Open Match no longer has.
-func (a *assigner) assignBatch(ctx context.Context, batch []placed) (missing map[string]bool) {
+// call assigns a batch and gives the tickets that Open Match no longer has.
+func (a *assigner) call(ctx context.Context, batch []placed) (missing map[string]bool, err error) {
 	request := a.request(batch)
 	for try := 1; ; try++ {
 		callCtx, cancel := context.WithTimeout(ctx, assignTimeout)
@@ -100,17 +109,13 @@ func (a *assigner) assignBatch(ctx context.Context, batch []placed) (missing map
 			for _, failure := range response.GetFailures() {
 				missing[failure.GetTicketId()] = true
 			}
-			return missing
+			return missing, nil
 		}
 		if try == assignTries {
-			// The rooms are live all the same, and the players are told. The tickets come back after Open Match's
-			// pending timeout, unless their frontends delete them before, and find their rooms.
-			a.logger.Error("assigning tickets failed", "matches", len(batch), "error", err)
-			a.metrics.tickets.WithLabelValues("assign_failed").Add(float64(len(batch)))
-			return nil
+			return nil, err
 		}
 		a.logger.Warn("assigning tickets failed; trying again", "matches", len(batch), "error", err)
-		sleep(ctx, firstFetchPause)
+		sleep(ctx, assignPause)
 	}
 }
 
@@ -141,13 +146,13 @@ func (a *assigner) request(batch []placed) *pb.AssignTicketsRequest {
 
 // answer tells each frontend that waits for a ticket of the match where its group is. An answer may be lost: the
 // frontend looks for itself after a while.
-func (a *assigner) answer(p placed, missing map[string]bool) {
+func (a *assigner) answer(p placed, missing map[string]bool, outcome string) {
 	for _, t := range p.match.GetTickets() {
 		if missing[t.GetId()] {
 			a.metrics.tickets.WithLabelValues("gone").Inc()
 			continue
 		}
-		a.metrics.tickets.WithLabelValues("assigned").Inc()
+		a.metrics.tickets.WithLabelValues(outcome).Inc()
 		details, err := ticket.Read(t)
 		if err != nil || details.Inbox == "" {
 			continue // filed by something else than our frontend, which watches the assignment itself

@@ -39,13 +39,7 @@ type Config struct {
 
 // check says what is wrong with a configuration.
 func (c *Config) check() error {
-	var errs []error
-	if c.Shards < 1 {
-		errs = append(errs, fmt.Errorf("GUILDHALL_SHARDS=%d: want at least 1", c.Shards))
-	}
-	if c.Placements < 1 {
-		errs = append(errs, fmt.Errorf("GUILDHALL_PLACEMENTS=%d: want at least 1", c.Placements))
-	}
+	errs := []error{process.CheckNumbers(c)}
 	if _, err := functionConfig(c.MatchfunctionAdvertise); err != nil {
 		errs = append(errs, fmt.Errorf("GUILDHALL_MATCHFUNCTION_ADVERTISE=%q: %w", c.MatchfunctionAdvertise, err))
 	}

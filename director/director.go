@@ -190,7 +190,7 @@ func (d *Director) fetch(ctx context.Context) error {
 		return nil
 	}
 	d.admin.SetReady()
-	defer d.admin.SetNotReady("stopping")
+	defer context.AfterFunc(ctx, func() { d.admin.SetNotReady("stopping") })()
 	work := newWork(ctx, d.config.Placements, d.config.StopGrace)
 	var loops []process.Service
 	for _, kind := range d.config.Kinds.Names() {

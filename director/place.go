@@ -33,6 +33,10 @@ const movePause = 25 * time.Millisecond
 // attempts bounds how often one placement begins anew. Each begins with the claim as it is then.
 const attempts = 20
 
+// allocationsMost bounds the hosts that are allocated for one placement: a group that no host takes must not empty the
+// fleet.
+const allocationsMost = 2
+
 // openTimeout bounds one OpenRoom. A host that takes longer is of no use to the players who wait.
 const openTimeout = 3 * time.Second
 
@@ -49,10 +53,10 @@ func (p *placer) place(ctx context.Context, group guildhall.Group) (*guildhallv1
 }
 
 func (p *placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
-	refused := map[guildhall.HostName]bool{}
+	t := &try{refused: map[guildhall.HostName]bool{}}
 	var last error
 	for range attempts {
-		placement, err := p.attempt(ctx, group, refused)
+		placement, err := p.attempt(ctx, group, t)
 		if err == nil {
 			return placement, nil
 		}
@@ -61,7 +65,10 @@ func (p *placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildha
 		switch {
 		case errors.As(err, &refusal):
 			p.metrics.retries.WithLabelValues(refusal.why()).Inc()
-			refused[refusal.host] = true
+			if refusal.isForGood() {
+				return nil, err
+			}
+			t.refused[refusal.host] = true
 		case errors.Is(err, registry.ErrClaimLost):
 			p.metrics.retries.WithLabelValues("claim_lost").Inc()
 		case errors.Is(err, errMoving):
@@ -77,8 +84,14 @@ func (p *placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildha
 	return nil, fmt.Errorf("placing %s: gave up after %w", group, last)
 }
 
+// try is what one placement has been through.
+type try struct {
+	refused   map[guildhall.HostName]bool
+	allocated int // hosts that were allocated for it
+}
+
 // attempt is one pass: claim, host, swap, open.
-func (p *placer) attempt(ctx context.Context, group guildhall.Group, refused map[guildhall.HostName]bool) (*guildhallv1.Placement, error) {
+func (p *placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*guildhallv1.Placement, error) {
 	claim, lease, err := p.current(ctx, group)
 	if err != nil {
 		return nil, err
@@ -86,7 +99,7 @@ func (p *placer) attempt(ctx context.Context, group guildhall.Group, refused map
 	if lease != nil {
 		return placementOf(claim, *lease), nil
 	}
-	host, kept, err := p.choose(ctx, refused)
+	host, kept, err := p.choose(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +141,15 @@ func (p *placer) current(ctx context.Context, group guildhall.Group) (registry.C
 }
 
 // choose gives a host and a seat there, which the caller must settle.
-func (p *placer) choose(ctx context.Context, refused map[guildhall.HostName]bool) (registry.Lease, *seat, error) {
-	if host, kept := p.hosts.choose(p.registry.Hosts(), refused); kept != nil {
+func (p *placer) choose(ctx context.Context, t *try) (registry.Lease, *seat, error) {
+	if host, kept := p.hosts.choose(p.registry.Hosts(), t.refused); kept != nil {
 		return host, kept, nil
 	}
-	return p.allocator.allocate(ctx, p.hosts, refused)
+	if t.allocated == allocationsMost {
+		return registry.Lease{}, nil, errors.New("every host refuses, also those just allocated")
+	}
+	t.allocated++
+	return p.allocator.allocate(ctx, p.hosts, t.refused)
 }
 
 // take takes the claim, over that of an epoch or over none. Choosing a host may have taken seconds: a host that was
@@ -202,6 +219,9 @@ func (e *refusedError) isDefinite() bool {
 	return false
 }
 
+// isForGood says whether every host would say the same, for example because it does not know the kind of group yet.
+func (e *refusedError) isForGood() bool { return status.Code(e.cause) == codes.InvalidArgument }
+
 // why names the refusal for a metric.
 func (e *refusedError) why() string {
 	switch status.Code(e.cause) {
@@ -211,6 +231,8 @@ func (e *refusedError) why() string {
 		return "host_disagrees"
 	case codes.Aborted:
 		return "host_leaving"
+	case codes.InvalidArgument:
+		return "bad_request"
 	}
 	return "host_silent"
 }

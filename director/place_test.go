@@ -104,6 +104,31 @@ func TestPlaceElsewhereWhenAHostRefuses(t *testing.T) {
 	}
 }
 
+// A group that no host takes does not empty the fleet.
+func TestRefusalsCostFewAllocations(t *testing.T) {
+	for code, most := range map[codes.Code]int{codes.InvalidArgument: 1, codes.FailedPrecondition: allocationsMost} {
+		t.Run(code.String(), func(t *testing.T) {
+			w := setup(t)
+			p := w.placer()
+			for _, name := range []string{"a", "b", "c", "d"} {
+				h := w.host(name, registry.HostReady, 10)
+				h.refuseWith(code)
+				w.await(p, h)
+				w.allocator.put(name)
+			}
+			if got, err := p.place(w.ctx, testGroup(1)); err == nil {
+				t.Errorf("placed at %v", got)
+			}
+			if n := w.allocator.called(); n > most {
+				t.Errorf("one group cost %d hosts, want at most %d", n, most)
+			}
+			if _, err := w.registry.Claim(w.ctx, testGroup(1)); !errors.Is(err, registry.ErrNoClaim) {
+				t.Errorf("a claim is left: %v", err)
+			}
+		})
+	}
+}
+
 // A host that does not answer may have opened the room: its claim stands, and players are sent there.
 func TestSilentHostKeepsItsClaim(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Internal} {
@@ -172,7 +197,7 @@ func TestPlaceWaitsForARoomThatMoves(t *testing.T) {
 	}
 	leaving.lease.Rooms = 1
 	leaving.become(registry.HostDraining, p.registry)
-	if _, err := p.attempt(w.ctx, testGroup(1), nil); !errors.Is(err, errMoving) {
+	if _, err := p.attempt(w.ctx, testGroup(1), &try{}); !errors.Is(err, errMoving) {
 		t.Fatalf("a draining host's room: %v, want errMoving", err)
 	}
 	if err := w.registry.Release(w.ctx, claim); err != nil {

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -27,7 +28,7 @@ type Config struct {
 	// The addresses of a real Open Match; all three or none. "" means the stand-in.
 	OpenmatchFrontend, OpenmatchBackend, OpenmatchQuery string
 	// MatchfunctionAdvertise is what Open Match is told to call; "" means where the match function listens. With
-	// a real Open Match elsewhere the match function listens on all interfaces, at this port.
+	// a real Open Match elsewhere the match function listens at this port, on all interfaces unless this is loopback.
 	MatchfunctionAdvertise string
 	// AgonesAllocator is the address of a real allocator; "" means the stand-in with hosts as child processes.
 	AgonesAllocator string
@@ -74,9 +75,9 @@ func (c *Config) Services() []any {
 }
 
 // Usage writes the table of variables that [Config.Load] reads.
-func Usage() error {
+func Usage(w io.Writer) error {
 	var c Config
-	return process.Usage(os.Stdout, c.Services()...)
+	return process.Usage(w, c.Services()...)
 }
 
 func (c *Config) fill() {

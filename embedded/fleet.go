@@ -41,6 +41,7 @@ func (s *Stack) openAgones(undo *process.Undo) (err error) {
 	s.agones, err = agoneslocal.New(agoneslocal.Config{
 		Logger: s.config.Logger.With("service", "agones"), Metrics: s.config.Director.Metrics,
 		Fleet: agoneslocal.Fleet{
+			Name: s.config.Director.AgonesFleet, Namespace: s.config.Director.AgonesNamespace,
 			Ready: s.config.Hosts, Ports: []string{roomPort, internalPort}, StopGrace: hostStopGrace,
 			Counters: map[string]agoneslocal.Counter{"rooms": {Capacity: int64(host.RoomsPerHost)}},
 			Command:  s.hostCommand,
@@ -96,7 +97,7 @@ func hasReadyHost(servers []agoneslocal.GameServer) bool {
 func listenFor(advertised string) (string, error) {
 	_, port, err := net.SplitHostPort(advertised)
 	if err != nil {
-		return "", fmt.Errorf("the match function's advertised address %q: want host:port: %w", advertised, err)
+		return "", fmt.Errorf("--matchfunction-advertise %q: want host:port: %w", advertised, err)
 	}
 	if isLoopback(advertised) {
 		return advertised, nil

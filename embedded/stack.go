@@ -41,6 +41,10 @@ type Stack struct {
 // to it as they open. A failure undoes what was opened.
 func New(config Config) (*Stack, error) {
 	config.fill()
+	if config.AgonesAllocator != "" && (config.NATS == "" || config.Frontend.PassKeyFile == "") {
+		return nil, errors.New("with a real allocator the hosts run elsewhere: they need a NATS that they reach (--nats), " +
+			"and the public half of a pass key that is given here (GUILDHALL_PASS_KEY_FILE)")
+	}
 	s := &Stack{config: config, ready: make(chan struct{})}
 	var undo process.Undo
 	defer undo.Run()
@@ -92,7 +96,7 @@ func (s *Stack) openOpenMatch(undo *process.Undo) (err error) {
 	case 3:
 		return nil
 	case 1, 2:
-		return errors.New("a real Open Match needs all three addresses: frontend, backend and query")
+		return errors.New("a real Open Match needs all three addresses: --openmatch-frontend, --openmatch-backend and --openmatch-query")
 	}
 	s.openmatch, err = openmatchlocal.New(openmatchlocal.Config{
 		OrphanTimeout: orphanTimeout, Logger: s.config.Logger.With("service", "openmatch"), Metrics: s.config.Director.Metrics,

@@ -36,10 +36,7 @@ type Config struct {
 
 // check says what is wrong with a configuration.
 func (c *Config) check() error {
-	var errs []error
-	if c.Shards < 1 {
-		errs = append(errs, fmt.Errorf("GUILDHALL_SHARDS=%d: want at least 1", c.Shards))
-	}
+	errs := []error{process.CheckNumbers(c)}
 	if c.PassKeyFile == "" {
 		errs = append(errs, errors.New("GUILDHALL_PASS_KEY_FILE is not set: no pass can be signed"))
 	}

@@ -3,6 +3,7 @@ package frontend
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -14,8 +15,9 @@ import (
 
 // door checks who calls and whether the group is theirs.
 type door struct {
-	keys  pass.PublicKeys
-	kinds guildhall.Kinds
+	keys   pass.PublicKeys
+	kinds  guildhall.Kinds
+	logger *slog.Logger
 }
 
 // visitor is a player before the door of a group that is theirs.
@@ -53,7 +55,8 @@ func (d *door) token(header http.Header) (pass.Token, error) {
 	}
 	token, err := pass.ReadToken(d.keys, strings.TrimSpace(signed))
 	if err != nil {
-		return pass.Token{}, connect.NewError(connect.CodeUnauthenticated, err)
+		d.logger.Info("a player token was refused", "error", err)
+		return pass.Token{}, connect.NewError(connect.CodeUnauthenticated, errors.New("the player token is not valid or has expired"))
 	}
 	return token, nil
 }

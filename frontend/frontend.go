@@ -118,7 +118,8 @@ func (f *Frontend) openLobby() error {
 		shards: f.config.Shards, ticketTTL: f.config.TicketTTL, lookAgain: f.config.LookAgain,
 	})
 	f.lobby = &lobby{
-		door:   &door{keys: tokenKeys, kinds: f.config.Kinds},
+		door:   &door{keys: tokenKeys, kinds: f.config.Kinds, logger: f.logger},
+		logger: f.logger,
 		minter: pass.NewMinter(key), registry: f.registry, waits: f.waits, metrics: metrics,
 		held: newHeld(f.config.TicketTTL), stopping: make(chan struct{}),
 	}

@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -27,7 +28,7 @@ func TestDoor(t *testing.T) {
 	if err := kinds.Decode(guildhall.DefaultKinds); err != nil {
 		t.Fatal(err)
 	}
-	d := &door{keys: pass.DevelopmentKeys(), kinds: kinds}
+	d := &door{keys: pass.DevelopmentKeys(), kinds: kinds, logger: slog.New(slog.DiscardHandler)}
 	mine, err := pass.DevelopmentToken(pass.Token{Player: "p1", Groups: []guildhall.Group{dragons}})
 	if err != nil {
 		t.Fatal(err)

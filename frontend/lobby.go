@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -25,6 +26,7 @@ type lobby struct {
 	waits    *waits
 	held     *held
 	metrics  *metrics
+	logger   *slog.Logger
 	stopping chan struct{} // closed when players who wait have to go elsewhere
 }
 
@@ -45,8 +47,10 @@ func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildha
 		return nil, l.refuse("FileTicket", err)
 	}
 	if live {
-		response.Assignment, err = l.admit(who, placement, pathLive, time.Now())
-		return connect.NewResponse(response), err
+		if response.Assignment, err = l.admit(who, placement, pathLive, time.Now()); err != nil {
+			return nil, l.refuse("FileTicket", err)
+		}
+		return connect.NewResponse(response), nil
 	}
 	l.held.hold(id, who, l.waits.join(who.group))
 	return connect.NewResponse(response), nil
@@ -63,7 +67,7 @@ func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[gu
 		return l.refuse("WatchAssignment", err)
 	}
 	defer l.held.unwatch(id)
-	return l.see(ctx, id, who, seat,
+	return l.see(ctx, "WatchAssignment", id, who, seat,
 		func(w *guildhallv1.Waiting) error {
 			return stream.Send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Waiting{Waiting: w}})
 		},
@@ -72,8 +76,8 @@ func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[gu
 		})
 }
 
-// CancelTicket withdraws a ticket that this frontend holds. One that it does not is at another frontend, unwatched,
-// and will be dropped there.
+// CancelTicket withdraws a ticket that this frontend holds. One that it does not hold lives as long as its stream, or is
+// at another frontend, which drops it when nobody watches.
 func (l *lobby) CancelTicket(_ context.Context, request *connect.Request[guildhallv1.CancelTicketRequest]) (*connect.Response[guildhallv1.CancelTicketResponse], error) {
 	id, who, err := l.ticket(request.Header(), request.Msg.GetTicketId())
 	if err != nil {
@@ -91,7 +95,7 @@ func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.
 	if err != nil {
 		return l.refuse("Enter", err)
 	}
-	return l.see(ctx, newTicketID(who.group), who, nil,
+	return l.see(ctx, "Enter", newTicketID(who.group), who, nil,
 		func(w *guildhallv1.Waiting) error {
 			return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Waiting{Waiting: w}})
 		},
@@ -102,11 +106,11 @@ func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.
 
 // see sees a ticket through: the assignment at once if the room is live, otherwise when its wait is over. A ticket
 // that has no seat, because it is new or was filed at another frontend, takes one here and leaves it.
-func (l *lobby) see(ctx context.Context, id ticketID, who visitor, seat *seat, waiting func(*guildhallv1.Waiting) error, assigned func(*guildhallv1.Assignment) error) error {
+func (l *lobby) see(ctx context.Context, method string, id ticketID, who visitor, seat *seat, waiting func(*guildhallv1.Waiting) error, assigned func(*guildhallv1.Assignment) error) error {
 	start := time.Now()
 	placement, live, err := l.live(ctx, who.group)
 	if err != nil {
-		return err
+		return l.refuse(method, err)
 	}
 	path := pathLive
 	if !live {
@@ -116,12 +120,12 @@ func (l *lobby) see(ctx context.Context, id ticketID, who visitor, seat *seat, w
 			defer seat.leave()
 		}
 		if placement, err = l.await(ctx, id, seat, waiting); err != nil {
-			return err
+			return l.refuse(method, err)
 		}
 	}
 	assignment, err := l.admit(who, placement, path, start)
 	if err != nil {
-		return err
+		return l.refuse(method, err)
 	}
 	return assigned(assignment)
 }
@@ -154,6 +158,7 @@ func (l *lobby) live(ctx context.Context, group guildhall.Group) (*guildhallv1.P
 		if ctx.Err() != nil {
 			return nil, false, contextError(ctx)
 		}
+		l.logger.Error("the registry does not answer", "group", group, "error", err)
 		return nil, false, connect.NewError(connect.CodeUnavailable, errors.New("the registry does not answer: try again"))
 	}
 	return placement, live, nil
@@ -169,7 +174,7 @@ func findLive(ctx context.Context, r *registry.Registry, group guildhall.Group) 
 		return nil, false, err
 	}
 	host, alive := r.HostInView(claim.Host)
-	if !alive || host.State == registry.HostDraining || host.State == registry.HostClosing {
+	if !alive || host.Leaving() {
 		return nil, false, nil
 	}
 	return &guildhallv1.Placement{
@@ -184,6 +189,7 @@ func (l *lobby) admit(who visitor, placement *guildhallv1.Placement, path string
 		Host: guildhall.HostName(placement.GetHost()), Epoch: guildhall.Epoch(placement.GetEpoch()),
 	})
 	if err != nil {
+		l.logger.Error("a pass could not be signed", "error", err)
 		return nil, connect.NewError(connect.CodeInternal, errors.New("no pass could be signed"))
 	}
 	l.metrics.entered(path, time.Since(since))

@@ -85,6 +85,7 @@ func (m *MatchFunction) Run(ctx context.Context) error {
 	pb.RegisterMatchFunctionServer(server, m.function)
 	err := process.RunAll(ctx, m.admin, process.Func(func(ctx context.Context) error {
 		m.admin.SetReady()
+		defer context.AfterFunc(ctx, func() { m.admin.SetNotReady("stopping") })()
 		return server.Serve(ctx, m.listener, m.config.StopGrace)
 	}))
 	return errors.Join(err, m.conn.Close())

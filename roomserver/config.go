@@ -32,15 +32,12 @@ type Config struct {
 
 // Check says what is wrong with a configuration. New asks it too; whoever only starts hosts may do so before.
 func (c *Config) Check() error {
-	var errs []error
+	errs := []error{process.CheckNumbers(c)}
 	if c.PassKeysFile == "" {
 		errs = append(errs, errors.New("GUILDHALL_PASS_KEYS_FILE is not set: no pass can be checked"))
 	}
-	if c.RoomsPerHost < 1 {
-		errs = append(errs, fmt.Errorf("GUILDHALL_ROOMS_PER_HOST=%d: want at least 1", c.RoomsPerHost))
-	}
-	if c.BodyBytes < 1 || c.BodyBytes > maxBodyBytes {
-		errs = append(errs, fmt.Errorf("GUILDHALL_BODY_BYTES=%d: want 1 to %d", c.BodyBytes, maxBodyBytes))
+	if c.BodyBytes > maxBodyBytes {
+		errs = append(errs, fmt.Errorf("GUILDHALL_BODY_BYTES=%d: want at most %d", c.BodyBytes, maxBodyBytes))
 	}
 	return errors.Join(errs...)
 }

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/guildhall-dev/guildhall/internal/pass"
+
+	"github.com/guildhall-dev/guildhall/internal/process"
 )
 
 // free says whether somebody can listen on an address: nothing was left open there.
@@ -39,7 +41,11 @@ func freeAddress(t *testing.T) string {
 
 func TestCheckNamesEveryVariable(t *testing.T) {
 	t.Parallel()
-	good := func() Config { return Config{PassKeysFile: "keys.pem", RoomsPerHost: 1, BodyBytes: 1} }
+	good := func() Config {
+		c := Config{PassKeysFile: "keys.pem"}
+		process.FillZero(&c)
+		return c
+	}
 	if c := good(); c.Check() != nil {
 		t.Errorf("a good configuration: %v", c.Check())
 	}

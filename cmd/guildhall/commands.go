@@ -22,11 +22,6 @@ type commands struct {
 	Roomserver roomserverCommand `cmd:"" hidden:"" help:"Run one host, as up does for each."`
 }
 
-// serverFlag says where to call.
-type serverFlag struct {
-	Server string `default:"http://127.0.0.1:7777" placeholder:"URL" help:"The server's address."`
-}
-
 const description = `A live room for every guild and party.
 
   guildhall up                                      everything on this machine
@@ -34,7 +29,7 @@ const description = `A live room for every guild and party.
 
 func run(args []string) error {
 	var cli commands
-	parser, err := kong.New(&cli, kong.Name("guildhall"), kong.Description(description), kong.UsageOnError(),
+	parser, err := kong.New(&cli, kong.Name("guildhall"), kong.Description(description),
 		kong.DefaultEnvars(process.Prefix), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return fmt.Errorf("the command line is broken: %w", err)
@@ -44,7 +39,7 @@ func run(args []string) error {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; --help tells what there is", err)
 	}
 	variables := flagVariables(parser)
 	if parsed.Command() != "roomserver" { // which checks for itself

@@ -44,7 +44,7 @@ func (c *enterCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	config := client.Config{Server: c.Server, Token: c.Token}
+	config := client.Config{Server: string(c.Server), Token: c.Token}
 	if !c.JSON {
 		handler, err := process.LogHandler(os.Stderr, "pretty", slog.LevelInfo)
 		if err != nil {

@@ -57,20 +57,11 @@ func (c *hostsCommand) Run(ctx context.Context) error {
 }
 
 func (s *serverFlag) operator() guildhallv1connect.OperatorServiceClient {
-	return guildhallv1connect.NewOperatorServiceClient(client.NewHTTPClient(), s.Server, connect.WithGRPC())
+	return guildhallv1connect.NewOperatorServiceClient(client.NewHTTPClient(), string(s.Server), connect.WithGRPC())
 }
 
 func (s *serverFlag) explain(err error) error {
-	var refused *connect.Error
-	switch {
-	case connect.CodeOf(err) == connect.CodeUnimplemented:
-		return fmt.Errorf("%s does not serve operators: give the director's address with --server", s.Server)
-	case connect.CodeOf(err) == connect.CodeUnavailable:
-		return fmt.Errorf("nobody answers at %s: start one with `guildhall up`, or give its address with --server: %w", s.Server, err)
-	case errors.As(err, &refused):
-		return errors.New(refused.Message())
-	}
-	return err
+	return s.Server.explain(err, "does not serve operators: give the director's address with --server")
 }
 
 // rows prints rows: a table, or one JSON object a line.

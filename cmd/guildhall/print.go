@@ -107,9 +107,9 @@ func (p *printer) line(event client.Event) string {
 	case client.Assigned:
 		return p.dim(fmt.Sprintf("* %s has the room (%.0f ms)", e.Host, e.Took.Seconds()*1000))
 	case client.Joined:
-		return p.dim(fmt.Sprintf("* you are in %s with %s", e.Group, names(e.Members))) + p.gone(e.TruncatedTo)
+		return p.dim(fmt.Sprintf("* you are in %s; here are %s", e.Group, names(e.Members))) + p.gone(e.TruncatedTo)
 	case client.Resumed:
-		return p.dim(fmt.Sprintf("* back behind message %d, with %s", e.After, names(e.Members))) + p.gone(e.TruncatedTo)
+		return p.dim(fmt.Sprintf("* back behind message %d; here are %s", e.After, names(e.Members))) + p.gone(e.TruncatedTo)
 	case client.Message:
 		return p.dim(fmt.Sprintf("%4d ", e.Seq)) + p.bold(string(e.From)) + ": " + printable(e.Body)
 	case client.Refused:

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"connectrpc.com/connect"
@@ -42,21 +41,13 @@ func (c *tokenCommand) Run() error {
 }
 
 // mintToken asks a development server for a token.
-func mintToken(ctx context.Context, server, player string, group guildhall.Group) (string, error) {
-	development := guildhallv1connect.NewDevelopmentServiceClient(client.NewHTTPClient(), server, connect.WithGRPC())
+func mintToken(ctx context.Context, server serverURL, player string, group guildhall.Group) (string, error) {
+	development := guildhallv1connect.NewDevelopmentServiceClient(client.NewHTTPClient(), string(server), connect.WithGRPC())
 	minted, err := development.MintToken(ctx, connect.NewRequest(&guildhallv1.MintTokenRequest{
 		Player: player, Groups: []string{group.String()},
 	}))
-	var refused *connect.Error
-	switch {
-	case err == nil:
-		return minted.Msg.GetToken(), nil
-	case connect.CodeOf(err) == connect.CodeUnimplemented:
-		return "", fmt.Errorf("%s is not a development server: give a player token with --token", server)
-	case connect.CodeOf(err) == connect.CodeUnavailable:
-		return "", fmt.Errorf("nobody answers at %s: start one with `guildhall up`, or give its address with --server: %w", server, err)
-	case errors.As(err, &refused):
-		return "", errors.New(refused.Message())
+	if err != nil {
+		return "", server.explain(err, "is not a development server: give a player token with --token")
 	}
-	return "", err
+	return minted.Msg.GetToken(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"text/tabwriter"
 
@@ -13,9 +14,9 @@ import (
 )
 
 type upCommand struct {
-	Listen string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"Where players call."`
+	Listen string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"Where players call (default ${default})."`
 	Data   string `placeholder:"DIR" help:"Folder for all that lasts; without it, a temporary one."`
-	Hosts  int    `default:"2" help:"Ready hosts to keep."`
+	Hosts  int    `default:"2" help:"Ready hosts to keep (default ${default})."`
 
 	NATS                   string `name:"nats" placeholder:"URL" help:"A real NATS in place of the one in this process."`
 	OpenmatchFrontend      string `placeholder:"HOST:PORT" help:"A real Open Match in place of the stand-in: its frontend."`
@@ -36,12 +37,23 @@ func (c *upCommand) lastAct() {
 
 // Help is what --help says below the flags.
 func (c *upCommand) Help() string {
-	return "All settings of the services apply too, as variables: the programs frontend, director, matchfunction and " +
-		"roomserver list theirs with --help. For example GUILDHALL_HOST_IDLE_GRACE=5s."
+	var table strings.Builder
+	if err := embedded.Usage(&table); err != nil {
+		return err.Error()
+	}
+	text := "The settings of the services apply too, as variables. Addresses, keys of hosts, development mode and " +
+		"reflection are up's own to decide.\n\n"
+	for line := range strings.Lines(table.String()) {
+		text += "    " + line // indented: the help does not wrap it
+	}
+	return text
 }
 
 // Run runs everything until ctx ends.
 func (c *upCommand) Run(ctx context.Context, variables []string) error {
+	if c.Hosts < 1 {
+		return fmt.Errorf("--hosts %d: want at least 1", c.Hosts)
+	}
 	config := embedded.Config{
 		Listen: c.Listen, Data: c.Data, Hosts: c.Hosts, NATS: c.NATS,
 		OpenmatchFrontend: c.OpenmatchFrontend, OpenmatchBackend: c.OpenmatchBackend, OpenmatchQuery: c.OpenmatchQuery,

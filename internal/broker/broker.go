@@ -3,8 +3,11 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,7 +18,7 @@ import (
 type Config struct {
 	NATS         string        `split_words:"true" default:"nats://127.0.0.1:4222" desc:"URLs of NATS with JetStream, separated by commas"`
 	NATSCreds    string        `split_words:"true" desc:"file with the NATS credentials; none if empty"`
-	NATSReplicas int           `split_words:"true" default:"1" desc:"copies that JetStream keeps of the registry and the log: 1, 3 or 5"`
+	NATSReplicas int           `split_words:"true" default:"1" desc:"copies that JetStream keeps of the registry and the log: 1, 3 or 5; all services must have the same"`
 	NATSTimeout  time.Duration `split_words:"true" default:"5s" desc:"how long one call to NATS may take"`
 }
 
@@ -33,7 +36,7 @@ func Connect(config Config, service string, logger *slog.Logger) (*nats.Conn, je
 				logger.Warn("NATS connection lost", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(conn *nats.Conn) { logger.Info("NATS connection is back", "url", conn.ConnectedUrl()) }),
+		nats.ReconnectHandler(func(conn *nats.Conn) { logger.Info("NATS connection is back", "url", conn.ConnectedUrlRedacted()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { logger.Warn("NATS", "error", err) }),
 	}
 	if config.NATSCreds != "" {
@@ -41,7 +44,7 @@ func Connect(config Config, service string, logger *slog.Logger) (*nats.Conn, je
 	}
 	conn, err := nats.Connect(config.NATS, options...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("GUILDHALL_NATS: cannot connect to %s: %w", config.NATS, err)
+		return nil, nil, fmt.Errorf("GUILDHALL_NATS: cannot connect to %s: %w", redacted(config.NATS), err)
 	}
 	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(config.NATSTimeout))
 	if err != nil {
@@ -49,4 +52,25 @@ func Connect(config Config, service string, logger *slog.Logger) (*nats.Conn, je
 		return nil, nil, fmt.Errorf("GUILDHALL_NATS: %w", err)
 	}
 	return conn, js, nil
+}
+
+// redacted gives URLs without the passwords in them.
+func redacted(urls string) string {
+	var shown []string
+	for text := range strings.SplitSeq(urls, ",") {
+		parsed, err := url.Parse(strings.TrimSpace(text))
+		if err != nil {
+			shown = append(shown, "a URL that does not parse")
+			continue
+		}
+		shown = append(shown, parsed.Redacted())
+	}
+	return strings.Join(shown, ",")
+}
+
+// IsWrongSequence says whether a write was refused because it names another revision or sequence than the last.
+func IsWrongSequence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
 }

@@ -19,7 +19,7 @@ type Common struct {
 	LogLevel    slog.Level    `split_words:"true" default:"INFO" desc:"DEBUG, INFO, WARN or ERROR"`
 	LogFormat   string        `split_words:"true" default:"auto" desc:"json, pretty, or auto: pretty on a terminal"`
 	Pprof       bool          `split_words:"true" desc:"serve /debug/pprof on the admin port"`
-	StopGrace   time.Duration `split_words:"true" default:"20s" desc:"how long a stop waits for what runs before it forces"`
+	StopGrace   time.Duration `split_words:"true" default:"20s" desc:"how long the stop of each part waits for what runs before it forces; a pod needs more than twice that"`
 
 	// Logger is where the service logs; nil means nowhere.
 	Logger *slog.Logger `ignored:"true"`

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"text/template"
+	"time"
 
 	"github.com/kelseyhightower/envconfig"
 )
@@ -26,8 +28,30 @@ func Load(elsewhere []string, configs ...any) error {
 		if err := envconfig.Process(Prefix, config); err != nil {
 			return describe(err)
 		}
+		if err := CheckNumbers(config); err != nil {
+			return err
+		}
 	}
 	return CheckUnknown(elsewhere, configs...)
+}
+
+// CheckNumbers is an error if a number or a duration of a configuration is not more than 0: none of ours has a meaning
+// then.
+func CheckNumbers(config any) error {
+	var errs []error
+	for _, v := range variables(config) {
+		switch n := v.field.Interface().(type) {
+		case int:
+			if n < 1 {
+				errs = append(errs, fmt.Errorf("%s=%d: want at least 1", v.name, n))
+			}
+		case time.Duration:
+			if n <= 0 {
+				errs = append(errs, fmt.Errorf("%s=%s: want more than 0", v.name, n))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // CheckUnknown is an error if there is a GUILDHALL_ variable that no field of the configurations answers to and that
@@ -68,7 +92,7 @@ func checkUnknown(environ []string, known map[string]bool) error {
 		case serviceLink.MatchString(name):
 		case strings.HasSuffix(name, "_PORT") && serviceURL.MatchString(value):
 		default:
-			return fmt.Errorf("%s is not a variable of this program; --help lists them", name)
+			return fmt.Errorf("%s is not a variable of this program; --help lists them (of guildhall: guildhall up --help)", name)
 		}
 	}
 	return nil

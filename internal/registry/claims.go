@@ -13,6 +13,7 @@ import (
 	"github.com/rs/xid"
 
 	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/broker"
 )
 
 // ErrNoClaim says that no host owns the group's room: it may be placed.
@@ -101,16 +102,10 @@ func (r *Registry) afterTake(ctx context.Context, group guildhall.Group, mine cl
 	return Claim{}, fmt.Errorf("claiming %s for %s: %w", group, mine.Host, cause)
 }
 
+// isConflict says whether a write was refused because of another. The key-value client does not translate every such
+// refusal: not the code of a replicated stream, and not that of a key made over a delete marker.
 func isConflict(err error) bool {
-	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) || isWrongSequence(err)
-}
-
-// isWrongSequence knows a conflict that the key-value client passes on as the stream has put it: a replicated one
-// has a code of its own, and a key that is made over a delete marker is not translated.
-func isWrongSequence(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) || broker.IsWrongSequence(err)
 }
 
 // Release gives a claim back. One that is another by now is left alone, and that is no error.

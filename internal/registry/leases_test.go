@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -211,9 +212,34 @@ func TestOpenRefusesShortLease(t *testing.T) {
 	if _, err := Open(b.ctx, b.js, Config{LeaseTTL: MinLeaseTTL - time.Millisecond}); err == nil {
 		t.Error("Open took a lease that JetStream cannot count")
 	}
+	b.dropLeases()
 	r, err := Open(b.ctx, connect(t, b.server.URL()), Config{})
 	if err != nil || r.LeaseTTL() != DefaultLeaseTTL {
 		t.Errorf("Open with the zero Config: %v, %v", r, err)
+	}
+}
+
+// Whoever starts last does not change the settings of the registry under the others.
+func TestOpenRefusesOtherSettings(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if r, err := Open(b.ctx, b.js, Config{LeaseTTL: time.Hour}); err == nil || !strings.Contains(err.Error(), "GUILDHALL_LEASE_TTL") {
+		t.Errorf("Open with another TTL: %v, %v", r, err)
+	}
+	status, err := b.leases.Status(b.ctx)
+	if err != nil || status.TTL() != b.LeaseTTL() {
+		t.Errorf("leases live for %s now, want %s; %v", status.TTL(), b.LeaseTTL(), err)
+	}
+	if _, err := Open(b.ctx, b.js, Config{LeaseTTL: b.LeaseTTL()}); err != nil {
+		t.Errorf("Open with the same settings: %v", err)
+	}
+}
+
+// dropLeases makes way for a registry with another TTL.
+func (b *bench) dropLeases() {
+	b.t.Helper()
+	if err := b.js.DeleteKeyValue(b.ctx, leasesBucket); err != nil {
+		b.t.Fatal(err)
 	}
 }
 

@@ -9,6 +9,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -62,7 +63,7 @@ func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Registry
 		config.LeaseTTL = DefaultLeaseTTL
 	}
 	if config.LeaseTTL < MinLeaseTTL {
-		return nil, fmt.Errorf("a lease of %s is too short: want at least %s", config.LeaseTTL, MinLeaseTTL)
+		return nil, fmt.Errorf("GUILDHALL_LEASE_TTL=%s is too short: want at least %s", config.LeaseTTL, MinLeaseTTL)
 	}
 	claims, err := openBucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: claimsBucket, Description: "which host owns a group's room",
@@ -86,7 +87,12 @@ func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Registry
 }
 
 func openBucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
-	bucket, err := js.CreateOrUpdateKeyValue(ctx, config)
+	bucket, err := js.CreateKeyValue(ctx, config)
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		// Made with other settings. Whoever starts last must not change them under the others.
+		return nil, fmt.Errorf("registry bucket %s exists with another lease TTL or number of replicas: set "+
+			"GUILDHALL_LEASE_TTL and GUILDHALL_NATS_REPLICAS to what all services have", config.Bucket)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("registry bucket %s: %w", config.Bucket, err)
 	}

@@ -15,6 +15,7 @@ func withCancel(b *bench) (context.Context, context.CancelFunc) { return context
 func TestLeaseSurvivesRestartOfNATS(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.dropLeases()
 	long, err := Open(b.ctx, b.js, Config{LeaseTTL: patience})
 	if err != nil {
 		t.Fatal(err)

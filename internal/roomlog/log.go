@@ -32,7 +32,7 @@ const (
 
 	// entriesPerGroup bounds what the stream keeps of one group. An entry holds at least one message but for
 	// barriers, so it is also about how many messages history can reach back.
-	entriesPerGroup = 2000
+	entriesPerGroup = guildhall.MaxHistory
 )
 
 // Config says how the log is kept.
@@ -49,7 +49,7 @@ type Log struct {
 
 // Open opens the log, and makes its stream if it is not there.
 func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Log, error) {
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:        streamName,
 		Description: "what was said, a subject for each group",
 		Subjects:    []string{subjectPrefix + ">"},
@@ -59,6 +59,9 @@ func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Log, err
 		AllowDirect:       true,
 		Replicas:          max(1, config.Replicas),
 	})
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil, fmt.Errorf("log stream %s exists with other settings: set GUILDHALL_NATS_REPLICAS to what all services have", streamName)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("log stream %s: %w", streamName, err)
 	}

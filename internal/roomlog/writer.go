@@ -10,6 +10,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/broker"
 )
 
 // Writer appends to one group's log for one epoch. It belongs to one goroutine at a time.
@@ -52,7 +53,7 @@ func (l *Log) Open(ctx context.Context, group guildhall.Group, epoch guildhall.E
 func (w *Writer) LastSeq() guildhall.Seq { return w.lastSeq }
 
 // Append numbers messages, which must not be empty, and appends them as one entry. After nil they are durable.
-// [ErrFenced] is final. After any other error they may or may not be in the log: call [Writer.Append] again
+// [ErrFenced] and [ErrBroken] are final. After any other error they may or may not be in the log: call [Writer.Append] again
 // with the very same messages until it says.
 func (w *Writer) Append(ctx context.Context, messages []*guildhallv1.Message) error {
 	for i, m := range messages {
@@ -82,7 +83,7 @@ func (w *Writer) publish(ctx context.Context, next *guildhallv1.LogEntry) error 
 		return fmt.Errorf("encoding a log entry: %w", err)
 	}
 	ack, err := w.log.js.Publish(ctx, subject(w.group), data, jetstream.WithExpectLastSequencePerSubject(w.sequence))
-	if isWrongSequence(err) {
+	if broker.IsWrongSequence(err) {
 		return errBehind
 	}
 	if err != nil {
@@ -107,10 +108,4 @@ func (w *Writer) catchUp(ctx context.Context, next *guildhallv1.LogEntry) error 
 	}
 	return fmt.Errorf("%w: it ends with epoch %d number %d, want epoch %d before number %d",
 		ErrBroken, last.GetEpoch(), last.GetLastSeq(), next.GetEpoch(), next.GetLastSeq())
-}
-
-func isWrongSequence(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }

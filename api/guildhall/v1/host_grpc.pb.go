@@ -33,7 +33,8 @@ const (
 type HostServiceClient interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
 	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
-	// draining or closing. After these the room is not open; after any other error it may be.
+	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
+	// room is not open; after any other error it may be.
 	OpenRoom(ctx context.Context, in *OpenRoomRequest, opts ...grpc.CallOption) (*OpenRoomResponse, error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.
@@ -100,7 +101,8 @@ func (c *hostServiceClient) Stats(ctx context.Context, in *StatsRequest, opts ..
 type HostServiceServer interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
 	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
-	// draining or closing. After these the room is not open; after any other error it may be.
+	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
+	// room is not open; after any other error it may be.
 	OpenRoom(context.Context, *OpenRoomRequest) (*OpenRoomResponse, error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.

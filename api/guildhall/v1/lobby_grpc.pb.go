@@ -45,7 +45,9 @@ type LobbyServiceClient interface {
 	// Streams the state of a ticket until it is assigned; the stream ends after the assignment. NotFound after
 	// the ticket was cancelled.
 	WatchAssignment(ctx context.Context, in *WatchAssignmentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAssignmentResponse], error)
-	// Withdraws a ticket; one that is unknown or assigned is no error.
+	// Withdraws a ticket that FileTicket filed at this frontend; one that is unknown here or assigned is no error. Behind a
+	// load balancer the call may reach another frontend: the ticket is dropped at its expiry then. Enter's ticket is
+	// withdrawn by ending the stream.
 	CancelTicket(ctx context.Context, in *CancelTicketRequest, opts ...grpc.CallOption) (*CancelTicketResponse, error)
 	// Files a ticket, watches it, and cancels it when the caller goes away: the three calls above in one. The
 	// stream ends after the assignment.
@@ -138,7 +140,9 @@ type LobbyServiceServer interface {
 	// Streams the state of a ticket until it is assigned; the stream ends after the assignment. NotFound after
 	// the ticket was cancelled.
 	WatchAssignment(*WatchAssignmentRequest, grpc.ServerStreamingServer[WatchAssignmentResponse]) error
-	// Withdraws a ticket; one that is unknown or assigned is no error.
+	// Withdraws a ticket that FileTicket filed at this frontend; one that is unknown here or assigned is no error. Behind a
+	// load balancer the call may reach another frontend: the ticket is dropped at its expiry then. Enter's ticket is
+	// withdrawn by ending the stream.
 	CancelTicket(context.Context, *CancelTicketRequest) (*CancelTicketResponse, error)
 	// Files a ticket, watches it, and cancels it when the caller goes away: the three calls above in one. The
 	// stream ends after the assignment.

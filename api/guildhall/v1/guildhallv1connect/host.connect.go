@@ -47,7 +47,8 @@ const (
 type HostServiceClient interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
 	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
-	// draining or closing. After these the room is not open; after any other error it may be.
+	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
+	// room is not open; after any other error it may be.
 	OpenRoom(context.Context, *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.
@@ -128,7 +129,8 @@ func (c *hostServiceClient) Stats(ctx context.Context, req *connect.Request[v1.S
 type HostServiceHandler interface {
 	// Opens the room of a group that the registry says this host owns; an open one is no error.
 	// FailedPrecondition if the registry does not say so, ResourceExhausted if the host is full, Aborted if it is
-	// draining or closing. After these the room is not open; after any other error it may be.
+	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
+	// room is not open; after any other error it may be.
 	OpenRoom(context.Context, *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.

@@ -53,7 +53,9 @@ type LobbyServiceClient interface {
 	// Streams the state of a ticket until it is assigned; the stream ends after the assignment. NotFound after
 	// the ticket was cancelled.
 	WatchAssignment(context.Context, *connect.Request[v1.WatchAssignmentRequest]) (*connect.ServerStreamForClient[v1.WatchAssignmentResponse], error)
-	// Withdraws a ticket; one that is unknown or assigned is no error.
+	// Withdraws a ticket that FileTicket filed at this frontend; one that is unknown here or assigned is no error. Behind a
+	// load balancer the call may reach another frontend: the ticket is dropped at its expiry then. Enter's ticket is
+	// withdrawn by ending the stream.
 	CancelTicket(context.Context, *connect.Request[v1.CancelTicketRequest]) (*connect.Response[v1.CancelTicketResponse], error)
 	// Files a ticket, watches it, and cancels it when the caller goes away: the three calls above in one. The
 	// stream ends after the assignment.
@@ -134,7 +136,9 @@ type LobbyServiceHandler interface {
 	// Streams the state of a ticket until it is assigned; the stream ends after the assignment. NotFound after
 	// the ticket was cancelled.
 	WatchAssignment(context.Context, *connect.Request[v1.WatchAssignmentRequest], *connect.ServerStream[v1.WatchAssignmentResponse]) error
-	// Withdraws a ticket; one that is unknown or assigned is no error.
+	// Withdraws a ticket that FileTicket filed at this frontend; one that is unknown here or assigned is no error. Behind a
+	// load balancer the call may reach another frontend: the ticket is dropped at its expiry then. Enter's ticket is
+	// withdrawn by ending the stream.
 	CancelTicket(context.Context, *connect.Request[v1.CancelTicketRequest]) (*connect.Response[v1.CancelTicketResponse], error)
 	// Files a ticket, watches it, and cancels it when the caller goes away: the three calls above in one. The
 	// stream ends after the assignment.
