@@ -41,12 +41,13 @@ func (c *upCommand) Help() string {
 	if err := embedded.Usage(&table); err != nil {
 		return err.Error()
 	}
-	text := "The settings of the services apply too, as variables. Addresses, keys of hosts, development mode and " +
-		"reflection are up's own to decide.\n\n"
+	var text strings.Builder
+	text.WriteString("The settings of the services apply too, as variables. Addresses, keys of hosts, development mode and " +
+		"reflection are up's own to decide.\n\n")
 	for line := range strings.Lines(table.String()) {
-		text += "    " + line // indented: the help does not wrap it
+		text.WriteString("    " + line) // indented: the help does not wrap it
 	}
-	return text
+	return text.String()
 }
 
 // Run runs everything until ctx ends.
