@@ -139,12 +139,16 @@ func text(field reflect.Value) string {
 // Usage writes the table of variables that configs are read from; one that several share stands once.
 func Usage(w io.Writer, configs ...any) error {
 	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "VARIABLE\tDEFAULT\tMEANING")
+	fmt.Fprintln(table, "VARIABLE\tMEANING")
 	seen := map[string]bool{}
 	for _, config := range configs {
 		for _, v := range variables(config) {
 			if !seen[v.name] {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", v.name, v.tag.Get("default"), v.tag.Get("desc"))
+				meaning := v.tag.Get("desc")
+				if preset := v.tag.Get("default"); preset != "" {
+					meaning += " (default " + preset + ")"
+				}
+				fmt.Fprintf(table, "%s\t%s\n", v.name, meaning)
 			}
 			seen[v.name] = true
 		}
