@@ -210,7 +210,7 @@ func (r *Room) visit(ctx context.Context) (seated bool, err error) {
 		if isFinal(err) || ctx.Err() != nil {
 			return false, err
 		}
-		r.config.Logger.Info("entering failed; trying again", "group", r.group.String(), "error", err)
+		r.config.Logger.Info("entering failed; trying again", "group", r.group, "error", err)
 		return false, nil
 	}
 	if err := r.tellAssigned(ctx, Assigned{
@@ -224,7 +224,7 @@ func (r *Room) visit(ctx context.Context) (seated bool, err error) {
 	}
 	if !seated && closed.Reconnect {
 		// The registry may show a host for moments after its death: this is on the way in, not an event.
-		r.config.Logger.Debug("no seat yet; trying again", "group", r.group.String(), "host", assignment.GetHost(), "code", closed.Code, "reason", closed.Reason)
+		r.config.Logger.Debug("no seat yet; trying again", "group", r.group, "host", assignment.GetHost(), "code", closed.Code, "reason", closed.Reason)
 		return false, nil
 	}
 	if err := r.tellClosed(ctx, closed); err != nil {

@@ -10,6 +10,7 @@ import (
 	"open-match.dev/open-match/pkg/pb"
 
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/ticket"
 )
 
@@ -115,7 +116,7 @@ func (a *assigner) call(ctx context.Context, batch []placed) (missing map[string
 			return nil, err
 		}
 		a.logger.Warn("assigning tickets failed; trying again", "matches", len(batch), "error", err)
-		sleep(ctx, assignPause)
+		process.Sleep(ctx, assignPause)
 	}
 }
 

@@ -260,7 +260,7 @@ func TestWorkOutlivesIntake(t *testing.T) {
 		w := newWork(intake, 2, time.Minute)
 		finished, forced := false, false
 		w.do(func(ctx context.Context) {
-			sleep(ctx, 30*time.Second)
+			process.Sleep(ctx, 30*time.Second)
 			finished = ctx.Err() == nil
 		})
 		w.do(func(ctx context.Context) {

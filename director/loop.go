@@ -11,6 +11,7 @@ import (
 	"open-match.dev/open-match/pkg/pb"
 
 	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/ticket"
 )
 
@@ -46,13 +47,13 @@ func (l *loop) run(ctx context.Context) error {
 		case err != nil:
 			l.director.metrics.fetches.WithLabelValues("failed").Inc()
 			l.director.logger.Warn("fetching matches failed", "profile", l.profile.GetName(), "error", err, "again_in", pause)
-			sleep(ctx, pause)
+			process.Sleep(ctx, pause)
 			pause = min(2*pause, maxFetchPause)
 		default:
 			l.director.metrics.fetches.WithLabelValues("ok").Inc()
 			pause = firstFetchPause
 			if matches == 0 {
-				sleep(ctx, leastFetch-time.Since(start))
+				process.Sleep(ctx, leastFetch-time.Since(start))
 			}
 		}
 	}
@@ -115,7 +116,7 @@ func (d *Director) handle(ctx context.Context, match *pb.Match) {
 
 // release gives the tickets of a match back after a rest: at once, they would be matched at once.
 func (d *Director) release(ctx context.Context, match *pb.Match) {
-	sleep(ctx, d.config.RetryAfter)
+	process.Sleep(ctx, d.config.RetryAfter)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), assignTimeout)
 	defer cancel()
 	if _, err := d.backend.ReleaseTickets(ctx, &pb.ReleaseTicketsRequest{TicketIds: ticketIDs(match)}); err != nil {
@@ -177,14 +178,4 @@ func (w *work) wait() {
 	defer force.Stop()
 	w.group.Wait()
 	w.stop()
-}
-
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

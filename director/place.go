@@ -13,6 +13,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
@@ -73,7 +74,7 @@ func (p *placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildha
 			p.metrics.retries.WithLabelValues("claim_lost").Inc()
 		case errors.Is(err, errMoving):
 			p.metrics.retries.WithLabelValues("moving").Inc()
-			sleep(ctx, movePause)
+			process.Sleep(ctx, movePause)
 		default:
 			return nil, err
 		}
@@ -97,7 +98,7 @@ func (p *placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*g
 		return nil, err
 	}
 	if lease != nil {
-		return placementOf(claim, *lease), nil
+		return claim.PlacedOn(*lease), nil
 	}
 	host, kept, err := p.choose(ctx, t)
 	if err != nil {
@@ -112,7 +113,7 @@ func (p *placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*g
 		return nil, err
 	}
 	opened = true
-	return placementOf(claim, host), nil
+	return claim.PlacedOn(host), nil
 }
 
 // current gives the group's claim, and the lease of the host that owns it; a nil lease means that the claim, if
@@ -235,10 +236,4 @@ func (e *refusedError) why() string {
 		return "bad_request"
 	}
 	return "host_silent"
-}
-
-func placementOf(claim registry.Claim, host registry.Lease) *guildhallv1.Placement {
-	return &guildhallv1.Placement{
-		Group: claim.Group.String(), Host: string(claim.Host), Address: host.Address, Epoch: uint64(claim.Epoch),
-	}
 }

@@ -177,9 +177,7 @@ func findLive(ctx context.Context, r *registry.Registry, group guildhall.Group) 
 	if !alive || host.Leaving() {
 		return nil, false, nil
 	}
-	return &guildhallv1.Placement{
-		Group: group.String(), Host: string(claim.Host), Address: host.Address, Epoch: uint64(claim.Epoch),
-	}, true, nil
+	return claim.PlacedOn(host), true, nil
 }
 
 // admit signs a pass.

@@ -37,7 +37,7 @@ func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.P
 			filed, err := w.create(ctx, shared)
 			if err != nil {
 				w.metrics.filed.WithLabelValues("failed").Inc()
-				w.logger.Warn("filing a ticket failed; trying again", "group", shared.group.String(), "error", err, "again_in", pause)
+				w.logger.Warn("filing a ticket failed; trying again", "group", shared.group, "error", err, "again_in", pause)
 				file.Reset(pause)
 				pause = min(2*pause, maxFilePause)
 				continue

@@ -144,7 +144,7 @@ func (d *door) notHere(admitted pass.Pass, err error) *guildhallv1.Closed {
 	case errors.Is(err, errNotClaimed), errors.Is(err, errHostLeaving), errors.Is(err, errHostFull):
 		return moved
 	}
-	d.host.logger.Warn("a room could not be opened", "group", admitted.Group.String(), "error", err)
+	d.host.logger.Warn("a room could not be opened", "group", admitted.Group, "error", err)
 	return &guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_INTERNAL, Reason: "the room could not be opened", Reconnect: true}
 }
 

@@ -121,11 +121,11 @@ func (h *host) supersede(ctx context.Context, group guildhall.Group, s *slot, ep
 // disown gives back a claim of this host for a room that it cannot open: its group would have no place for as long as
 // the host lives.
 func (h *host) disown(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) {
-	claim, err := h.registry.Claim(ctx, group)
-	if err == nil && claim.Host == h.name && claim.Epoch == epoch {
+	claim, err := h.claim(ctx, group, epoch)
+	if err == nil {
 		err = h.registry.Release(ctx, claim)
 	}
-	if err != nil && !errors.Is(err, registry.ErrNoClaim) {
+	if err != nil && !errors.Is(err, errNotClaimed) {
 		h.logger.Warn("a claim that cannot be served could not be given back", "group", group, "error", err)
 	}
 }
@@ -141,7 +141,7 @@ func (h *host) take(group guildhall.Group, epoch guildhall.Epoch) (s *slot, mine
 		return s, false, nil
 	}
 	switch {
-	case h.state == registry.HostDraining || h.state == registry.HostClosing:
+	case h.state.Leaving():
 		return nil, false, errHostLeaving
 	case len(h.slots) >= h.capacity:
 		return nil, false, errHostFull

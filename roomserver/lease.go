@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
@@ -55,11 +56,7 @@ func (h *host) grantLease(ctx context.Context) (*registry.Grant, error) {
 			return nil, ctx.Err()
 		}
 		h.logger.Warn("no lease yet; trying again", "error", err)
-		select {
-		case <-time.After(grantPause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+		process.Sleep(ctx, grantPause)
 	}
 }
 

@@ -152,11 +152,7 @@ func (l *lifecycle) keep(ctx context.Context, stream func(context.Context) error
 			return fmt.Errorf("the Agones sidecar has been gone for %s: %w", l.wait, err)
 		}
 		l.logger.Warn("a stream to the Agones sidecar broke", "error", err)
-		select {
-		case <-time.After(sdkPause):
-		case <-ctx.Done():
-			return nil
-		}
+		process.Sleep(ctx, sdkPause)
 	}
 }
 
@@ -250,11 +246,7 @@ func (l *lifecycle) shutdown(ctx context.Context, host *host) error {
 			return nil
 		}
 		l.logger.Warn("asking Agones to shut down failed; trying again", "error", err)
-		select {
-		case <-time.After(sdkPause):
-		case <-ctx.Done():
-			return nil
-		}
+		process.Sleep(ctx, sdkPause)
 	}
 	<-ctx.Done()
 	return nil

@@ -132,7 +132,7 @@ func (r *room) run() {
 		r.release()
 	}
 	r.dismiss(moved)
-	r.host.logger.Info("room is over", "group", r.group.String(), "epoch", r.epoch, "why", why.String())
+	r.host.logger.Info("room is over", "group", r.group, "epoch", r.epoch, "why", why.String())
 }
 
 // serve applies events and appends what is said, until there is a reason to end.
@@ -188,6 +188,6 @@ func (r *room) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	if err := r.host.registry.Release(ctx, r.claim); err != nil {
-		r.host.logger.Warn("a claim could not be given back", "group", r.group.String(), "error", err)
+		r.host.logger.Warn("a claim could not be given back", "group", r.group, "error", err)
 	}
 }

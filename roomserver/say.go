@@ -137,7 +137,7 @@ func (r *room) afterAppend(err error) end {
 		return endBroken
 	}
 	if err != nil {
-		r.host.logger.Warn("an append failed; trying again", "group", r.group.String(), "error", err)
+		r.host.logger.Warn("an append failed; trying again", "group", r.group, "error", err)
 		r.retry = time.After(appendPause)
 		return 0
 	}

@@ -162,3 +162,13 @@ func Every(ctx context.Context, period time.Duration, f func()) {
 		}
 	}
 }
+
+// Sleep waits for d or until ctx ends.
+func Sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,13 +1,19 @@
 package process
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+	"sync"
+)
 
 // release is the version of a released binary; the linker sets it.
 var release string
 
 // Version gives the version of this binary: its release, else the version control's revision it was built
 // from, else "dev".
-func Version() string {
+func Version() string { return version() }
+
+// version is found out once: a host tells it with every sign of life.
+var version = sync.OnceValue(func() string {
 	if release != "" {
 		return release
 	}
@@ -24,4 +30,4 @@ func Version() string {
 		}
 	}
 	return "dev"
-}
+})

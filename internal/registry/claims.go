@@ -13,6 +13,7 @@ import (
 	"github.com/rs/xid"
 
 	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/broker"
 )
 
@@ -30,6 +31,13 @@ type Claim struct {
 	Epoch guildhall.Epoch
 	// Since is when that write was made, by the clock of NATS.
 	Since time.Time
+}
+
+// PlacedOn says where the room is, given the lease of the host that owns it.
+func (c Claim) PlacedOn(host Lease) *guildhallv1.Placement {
+	return &guildhallv1.Placement{
+		Group: c.Group.String(), Host: string(c.Host), Address: host.Address, Epoch: uint64(c.Epoch),
+	}
 }
 
 // claimRecord is a claim's value in the bucket; what else belongs to it is its key and its revision.

@@ -34,6 +34,9 @@ const (
 	HostClosing HostState = "closing"
 )
 
+// Leaving says whether a host in this state takes no more rooms and will be gone.
+func (s HostState) Leaving() bool { return s == HostDraining || s == HostClosing }
+
 // Lease is a host's sign of life, and what it says of itself.
 type Lease struct {
 	Host    guildhall.HostName `json:"host"`
@@ -50,7 +53,7 @@ type Lease struct {
 }
 
 // Leaving says whether the host takes no more rooms and will be gone.
-func (l Lease) Leaving() bool { return l.State == HostDraining || l.State == HostClosing }
+func (l Lease) Leaving() bool { return l.State.Leaving() }
 
 // Grant is a lease that this process holds. It belongs to one goroutine.
 type Grant struct {
