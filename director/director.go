@@ -28,9 +28,6 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/ticket"
 )
 
-// forgetEvery is how often the connections to hosts that are gone are closed.
-const forgetEvery = 10 * time.Second
-
 // Director is the service.
 type Director struct {
 	// Static after construction.
@@ -41,8 +38,7 @@ type Director struct {
 	conns    []*grpc.ClientConn
 	nats     *nats.Conn
 	registry *registry.Registry
-	hosts    *hosts
-	placer   *placer
+	placer   *Placer
 	assigner *assigner
 	metrics  *metrics
 	backend  pb.BackendServiceClient
@@ -105,14 +101,10 @@ func (d *Director) connect() error {
 	}
 	d.backend = pb.NewBackendServiceClient(backend)
 	d.frontend = pb.NewFrontendServiceClient(frontend)
-	d.hosts = newHosts()
-	d.placer = &placer{
-		registry: d.registry, hosts: d.hosts, logger: d.logger, metrics: d.metrics,
-		allocator: &allocator{
-			client: allocation.NewAllocationServiceClient(agones), registry: d.registry, metrics: d.metrics,
-			namespace: d.config.AgonesNamespace, fleet: d.config.AgonesFleet, turn: newMutex(),
-		},
-	}
+	d.placer = newPlacer(PlacerConfig{
+		Registry: d.registry, Allocator: allocation.NewAllocationServiceClient(agones),
+		Namespace: d.config.AgonesNamespace, Fleet: d.config.AgonesFleet, Logger: d.logger,
+	}, d.metrics)
 	d.assigner = newAssigner(d.backend, d.nats, d.logger, d.metrics)
 	return nil
 }
@@ -132,8 +124,8 @@ func (d *Director) closeConns() error {
 	for _, conn := range d.conns {
 		errs = append(errs, conn.Close())
 	}
-	if d.hosts != nil {
-		errs = append(errs, d.hosts.forget(nil))
+	if d.placer != nil {
+		errs = append(errs, d.placer.hosts.forget(nil))
 	}
 	if d.nats != nil {
 		d.nats.Close()
@@ -167,15 +159,7 @@ func (d *Director) Run(ctx context.Context) error {
 		process.Func(func(ctx context.Context) error {
 			return process.ServeHTTP(ctx, server, d.listener, d.config.StopGrace)
 		}),
-		process.Func(func(ctx context.Context) error {
-			process.Every(ctx, forgetEvery, func() {
-				if err := d.hosts.forget(d.registry.Hosts()); err != nil {
-					d.logger.Debug("closing connections to hosts that are gone", "error", err)
-				}
-			})
-			return nil
-		}),
-		process.Func((&reaper{director: d}).run),
+		d.placer,
 		d.assigner,
 		process.Func(d.fetch),
 	)

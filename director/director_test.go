@@ -181,13 +181,13 @@ func TestOperatorLists(t *testing.T) {
 	r := setupDirector(t)
 	h := r.host("h", registry.HostAllocated, 10)
 	r.await(r.director.placer, h)
-	if _, err := r.director.placer.place(r.ctx, testGroup(1)); err != nil {
+	if _, err := r.director.placer.Place(r.ctx, testGroup(1)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.registry.Take(r.ctx, testGroup(2), "nobody", 0); err != nil {
 		t.Fatal(err)
 	}
-	o := &operator{registry: r.director.registry, hosts: r.director.hosts}
+	o := &operator{registry: r.director.registry, hosts: r.director.placer.hosts}
 	rooms, err := o.ListRooms(r.ctx, connect.NewRequest(&guildhallv1.ListRoomsRequest{}))
 	if err != nil || len(rooms.Msg.GetRooms()) != 2 {
 		t.Fatalf("rooms: %v, %v", rooms, err)
@@ -235,7 +235,7 @@ func TestReapClaimsOfTheDead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	reaper := &reaper{director: r.director}
+	reaper := r.director.placer.reaper
 	for look := range 2 {
 		if _, err := r.registry.Claim(r.ctx, testGroup(0)); err != nil {
 			t.Errorf("reaped at look %d, and the host may only have been late: %v", look, err)
@@ -279,7 +279,7 @@ func TestWorkOutlivesIntake(t *testing.T) {
 func TestHostsForgetsSeats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHosts()
+		h := newHosts(dialHost)
 		leases := []registry.Lease{{Host: "h", State: registry.HostAllocated, RoomsCapacity: 1}}
 		_, first := h.choose(leases, nil)
 		if first == nil {

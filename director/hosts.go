@@ -3,6 +3,7 @@ package director
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"sync"
 	"time"
@@ -23,10 +24,26 @@ const seenAfter = 2 * time.Second
 // hosts is what this director knows of the hosts beyond their leases: what it allocated a moment ago, what it
 // placed that no lease counts yet, and the connections to them.
 type hosts struct {
+	dial func(address string) (HostConn, error)
+
 	mu        sync.Mutex
 	allocated map[guildhall.HostName]time.Time          // guarded by mu; until when our word stands
 	kept      map[guildhall.HostName]map[*seat]struct{} // guarded by mu
-	conns     map[string]*grpc.ClientConn               // guarded by mu; by internal address
+	conns     map[string]HostConn                       // guarded by mu; by internal address
+}
+
+// HostConn is a connection to a host's internal port.
+type HostConn interface {
+	grpc.ClientConnInterface
+	io.Closer
+}
+
+func dialHost(address string) (HostConn, error) {
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, fmt.Errorf("host at %q: %w", address, err)
+	}
+	return conn, nil
 }
 
 // seat is one room's place that an attempt keeps on a host. Two attempts at one group keep two.
@@ -39,11 +56,12 @@ type seat struct {
 // so yet.
 const allocatedFor = 10 * time.Second
 
-func newHosts() *hosts {
+func newHosts(dial func(address string) (HostConn, error)) *hosts {
 	return &hosts{
+		dial:      dial,
 		allocated: map[guildhall.HostName]time.Time{},
 		kept:      map[guildhall.HostName]map[*seat]struct{}{},
-		conns:     map[string]*grpc.ClientConn{},
+		conns:     map[string]HostConn{},
 	}
 }
 
@@ -126,9 +144,8 @@ func (h *hosts) client(address string) (guildhallv1.HostServiceClient, error) {
 	conn := h.conns[address]
 	if conn == nil {
 		var err error
-		conn, err = grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			return nil, fmt.Errorf("host at %q: %w", address, err)
+		if conn, err = h.dial(address); err != nil {
+			return nil, err
 		}
 		h.conns[address] = conn
 	}

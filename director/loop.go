@@ -103,7 +103,7 @@ func (d *Director) handle(ctx context.Context, match *pb.Match) {
 	}
 	start := time.Now()
 	placeCtx, cancel := context.WithTimeout(ctx, d.config.PlaceTimeout)
-	placement, err := d.placer.place(placeCtx, group)
+	placement, err := d.placer.Place(placeCtx, group)
 	cancel()
 	d.metrics.placed(time.Since(start), err)
 	if err != nil {

@@ -28,7 +28,7 @@ var _ guildhallv1connect.OperatorServiceHandler = (*operator)(nil)
 
 func (d *Director) operatorHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(guildhallv1connect.NewOperatorServiceHandler(&operator{registry: d.registry, hosts: d.hosts}))
+	mux.Handle(guildhallv1connect.NewOperatorServiceHandler(&operator{registry: d.registry, hosts: d.placer.hosts}))
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(guildhallv1connect.OperatorServiceName)))
 	return mux
 }

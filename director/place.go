@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	allocation "agones.dev/agones/pkg/allocation/go"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,15 +19,75 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
-// placer finds or makes the one room of a group. It is safe for use by any number of goroutines.
-type placer struct {
+// Placer finds or makes the one room of a group. It is the part of a director that knows nothing of Open Match. It is
+// safe for use by any number of goroutines.
+type Placer struct {
+	// Static after construction.
 	registry  *registry.Registry
 	hosts     *hosts
 	allocator *allocator
+	reaper    *reaper
 	logger    *slog.Logger
 	metrics   *metrics
 
 	underWay singleflight.Group // placements by group: of two matches of one group, the second gets the first's place
+}
+
+// PlacerConfig says what a placer acts on.
+type PlacerConfig struct {
+	// Registry has the claims and leases; its view must be kept by its Run. Required.
+	Registry *registry.Registry
+	// Allocator is Agones. Required.
+	Allocator allocation.AllocationServiceClient
+	// Namespace and Fleet say which game servers are ours.
+	Namespace, Fleet string
+	// Dial connects to a host's internal address; nil means gRPC without TLS.
+	Dial func(address string) (HostConn, error)
+	// Logger is told what went wrong; nil means nobody is.
+	Logger *slog.Logger
+	// Metrics is where the placer registers; nil means nowhere.
+	Metrics prometheus.Registerer
+}
+
+// NewPlacer makes a placer.
+func NewPlacer(config PlacerConfig) *Placer {
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	return newPlacer(config, newMetrics(config.Metrics))
+}
+
+func newPlacer(config PlacerConfig, metrics *metrics) *Placer {
+	if config.Dial == nil {
+		config.Dial = dialHost
+	}
+	return &Placer{
+		registry: config.Registry, hosts: newHosts(config.Dial), logger: config.Logger, metrics: metrics,
+		reaper: &reaper{registry: config.Registry, logger: config.Logger, metrics: metrics},
+		allocator: &allocator{
+			client: config.Allocator, registry: config.Registry, metrics: metrics,
+			namespace: config.Namespace, fleet: config.Fleet, turn: newMutex(),
+		},
+	}
+}
+
+// Run keeps house until ctx ends: it gives back what the dead have left, and closes the connections to them.
+func (p *Placer) Run(ctx context.Context) error {
+	err := process.RunAll(ctx,
+		process.Func(p.forget),
+		process.Func(p.reaper.run),
+	)
+	return errors.Join(err, p.hosts.forget(nil))
+}
+
+// forget closes the connections to hosts that are gone, now and then.
+func (p *Placer) forget(ctx context.Context) error {
+	process.Every(ctx, forgetEvery, func() {
+		if err := p.hosts.forget(p.registry.Hosts()); err != nil {
+			p.logger.Debug("closing connections to hosts that are gone", "error", err)
+		}
+	})
+	return nil
 }
 
 // The pause before a group whose host is on its way out is tried again: moving a room takes moments.
@@ -38,14 +100,17 @@ const attempts = 20
 // fleet.
 const allocationsMost = 2
 
+// forgetEvery is how often the connections to hosts that are gone are closed.
+const forgetEvery = 10 * time.Second
+
 // openTimeout bounds one OpenRoom. A host that takes longer is of no use to the players who wait.
 const openTimeout = 3 * time.Second
 
 // errMoving says that the group's room is being moved away from where it is.
 var errMoving = errors.New("the room's host is draining or closing")
 
-// place gives the host that owns the group's room, having seen to it that there is one.
-func (p *placer) place(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
+// Place gives the host that owns the group's room, having seen to it that there is one.
+func (p *Placer) Place(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
 	placement, err, _ := p.underWay.Do(group.Key(), func() (any, error) { return p.placeOnce(ctx, group) })
 	if err != nil {
 		return nil, err
@@ -53,7 +118,7 @@ func (p *placer) place(ctx context.Context, group guildhall.Group) (*guildhallv1
 	return placement.(*guildhallv1.Placement), nil //nolint:forcetypeassert // placeOnce's
 }
 
-func (p *placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
+func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
 	t := &try{refused: map[guildhall.HostName]bool{}}
 	var last error
 	for range attempts {
@@ -92,7 +157,7 @@ type try struct {
 }
 
 // attempt is one pass: claim, host, swap, open.
-func (p *placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*guildhallv1.Placement, error) {
+func (p *Placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*guildhallv1.Placement, error) {
 	claim, lease, err := p.current(ctx, group)
 	if err != nil {
 		return nil, err
@@ -118,7 +183,7 @@ func (p *placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*g
 
 // current gives the group's claim, and the lease of the host that owns it; a nil lease means that the claim, if
 // there is one, may be taken over at its epoch.
-func (p *placer) current(ctx context.Context, group guildhall.Group) (registry.Claim, *registry.Lease, error) {
+func (p *Placer) current(ctx context.Context, group guildhall.Group) (registry.Claim, *registry.Lease, error) {
 	claim, err := p.registry.Claim(ctx, group)
 	if errors.Is(err, registry.ErrNoClaim) {
 		return registry.Claim{}, nil, nil
@@ -142,7 +207,7 @@ func (p *placer) current(ctx context.Context, group guildhall.Group) (registry.C
 }
 
 // choose gives a host and a seat there, which the caller must settle.
-func (p *placer) choose(ctx context.Context, t *try) (registry.Lease, *seat, error) {
+func (p *Placer) choose(ctx context.Context, t *try) (registry.Lease, *seat, error) {
 	if host, kept := p.hosts.choose(p.registry.Hosts(), t.refused); kept != nil {
 		return host, kept, nil
 	}
@@ -155,7 +220,7 @@ func (p *placer) choose(ctx context.Context, t *try) (registry.Lease, *seat, err
 
 // take takes the claim, over that of an epoch or over none. Choosing a host may have taken seconds: a host that was
 // silent may be back by now, and its room with it.
-func (p *placer) take(ctx context.Context, group guildhall.Group, host guildhall.HostName, over guildhall.Epoch) (registry.Claim, error) {
+func (p *Placer) take(ctx context.Context, group guildhall.Group, host guildhall.HostName, over guildhall.Epoch) (registry.Claim, error) {
 	if over != 0 {
 		claim, lease, err := p.current(ctx, group)
 		if err != nil {
@@ -170,7 +235,7 @@ func (p *placer) take(ctx context.Context, group guildhall.Group, host guildhall
 
 // open has the host open the room. A host that refuses loses the claim again. One that does not answer keeps it: the
 // room may be open, and players may be in it. It opens the room when one shows a pass, or is gone and loses it.
-func (p *placer) open(ctx context.Context, host registry.Lease, claim registry.Claim) error {
+func (p *Placer) open(ctx context.Context, host registry.Lease, claim registry.Claim) error {
 	client, err := p.hosts.client(host.InternalAddress)
 	if err != nil {
 		return err
@@ -189,7 +254,7 @@ func (p *placer) open(ctx context.Context, host registry.Lease, claim registry.C
 }
 
 // giveBack releases a claim whose room did not open. If that fails, the claim stands, as after no answer.
-func (p *placer) giveBack(ctx context.Context, claim registry.Claim) {
+func (p *Placer) giveBack(ctx context.Context, claim registry.Claim) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
 	defer cancel()
 	if err := p.registry.Release(ctx, claim); err != nil {

@@ -14,9 +14,9 @@ import (
 )
 
 // mustPlace places a group and checks that the registry agrees.
-func (w *world) mustPlace(p *placer, group guildhall.Group) *guildhallv1.Placement {
+func (w *world) mustPlace(p *Placer, group guildhall.Group) *guildhallv1.Placement {
 	w.t.Helper()
-	placement, err := p.place(w.ctx, group)
+	placement, err := p.Place(w.ctx, group)
 	if err != nil {
 		w.t.Fatalf("placing %s: %v", group, err)
 	}
@@ -28,7 +28,7 @@ func (w *world) mustPlace(p *placer, group guildhall.Group) *guildhallv1.Placeme
 }
 
 // await waits until a registry's view has a host.
-func (w *world) await(p *placer, hosts ...*smallHost) {
+func (w *world) await(p *Placer, hosts ...*smallHost) {
 	w.t.Helper()
 	for _, h := range hosts {
 		if _, err := p.registry.AwaitHost(w.ctx, h.lease.Host, func(registry.Lease) bool { return true }); err != nil {
@@ -116,7 +116,7 @@ func TestRefusalsCostFewAllocations(t *testing.T) {
 				w.await(p, h)
 				w.allocator.put(name)
 			}
-			if got, err := p.place(w.ctx, testGroup(1)); err == nil {
+			if got, err := p.Place(w.ctx, testGroup(1)); err == nil {
 				t.Errorf("placed at %v", got)
 			}
 			if n := w.allocator.called(); n > most {
@@ -178,7 +178,7 @@ func TestPlaceFailsWhenNobodyTakesTheRoom(t *testing.T) {
 	h, p := w.host("h", registry.HostAllocated, 10), w.placer()
 	w.await(p, h)
 	h.refuseWith(codes.ResourceExhausted)
-	_, err := p.place(w.ctx, testGroup(1))
+	_, err := p.Place(w.ctx, testGroup(1))
 	if status.Code(errors.Unwrap(err)) != codes.ResourceExhausted {
 		t.Errorf("failed with %v, want what Agones said", err)
 	}
@@ -212,7 +212,7 @@ func TestPlaceWaitsForARoomThatMoves(t *testing.T) {
 func TestPlaceOneGroupOnce(t *testing.T) {
 	w := setup(t)
 	hosts := []*smallHost{w.host("a", registry.HostAllocated, 10), w.host("b", registry.HostAllocated, 10), w.host("c", registry.HostAllocated, 10)}
-	directors := []*placer{w.placer(), w.placer()}
+	directors := []*Placer{w.placer(), w.placer()}
 	for _, p := range directors {
 		w.await(p, hosts...)
 	}
@@ -221,7 +221,7 @@ func TestPlaceOneGroupOnce(t *testing.T) {
 	for i := range placements {
 		placing.Go(func() {
 			var err error
-			if placements[i], err = directors[i%2].place(w.ctx, testGroup(1)); err != nil {
+			if placements[i], err = directors[i%2].Place(w.ctx, testGroup(1)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -243,7 +243,7 @@ func TestBurstCostsOneAllocation(t *testing.T) {
 	var placing sync.WaitGroup
 	for i := range 30 {
 		placing.Go(func() {
-			if got, err := p.place(w.ctx, testGroup(i)); err != nil || got.GetHost() != "a" {
+			if got, err := p.Place(w.ctx, testGroup(i)); err != nil || got.GetHost() != "a" {
 				t.Errorf("group %d: %v, %v", i, got, err)
 			}
 		})
@@ -261,7 +261,7 @@ func TestReadyHostsAreNotUsedUnallocated(t *testing.T) {
 	w := setup(t)
 	h, p := w.host("h", registry.HostReady, 10), w.placer()
 	w.await(p, h)
-	if got, err := p.place(w.ctx, testGroup(1)); err == nil {
+	if got, err := p.Place(w.ctx, testGroup(1)); err == nil {
 		t.Errorf("placed at %v, which Agones may take away at any time", got)
 	}
 }
@@ -270,7 +270,7 @@ func TestAllocatedHostWithoutALease(t *testing.T) {
 	w := setup(t)
 	p := w.placer()
 	w.allocator.put("ghost")
-	if got, err := p.place(w.ctx, testGroup(1)); err == nil {
+	if got, err := p.Place(w.ctx, testGroup(1)); err == nil {
 		t.Errorf("placed at %v, which has no lease", got)
 	}
 	if _, err := w.registry.Claim(w.ctx, testGroup(1)); !errors.Is(err, registry.ErrNoClaim) {

@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/guildhall-dev/guildhall"
@@ -16,15 +17,20 @@ const reapEvery = 10 * time.Second
 // reaper gives back claims whose host is gone: nobody of the group has come back to have it taken over. Any number of
 // directors may reap, for a claim is released at its epoch or not at all.
 type reaper struct {
-	director *Director
-	dead     map[guildhall.Epoch]bool // claims whose host had no lease at the last look
+	// Static after construction.
+	registry *registry.Registry
+	logger   *slog.Logger
+	metrics  *metrics
+
+	// Owned by run.
+	dead map[guildhall.Epoch]bool // claims whose host had no lease at the last look
 }
 
 // run reaps until ctx ends.
 func (r *reaper) run(ctx context.Context) error {
 	process.Every(ctx, reapEvery, func() {
 		if err := r.reap(ctx); err != nil && ctx.Err() == nil {
-			r.director.logger.Warn("claims of dead hosts could not be reaped", "error", err)
+			r.logger.Warn("claims of dead hosts could not be reaped", "error", err)
 		}
 	})
 	return nil
@@ -32,16 +38,16 @@ func (r *reaper) run(ctx context.Context) error {
 
 // reap releases the claims whose host has had no lease twice in a row: once may be a host that is late.
 func (r *reaper) reap(ctx context.Context) error {
-	claims, err := r.director.registry.Claims(ctx)
+	claims, err := r.registry.Claims(ctx)
 	if err != nil {
 		return err
 	}
 	dead := map[guildhall.Epoch]bool{}
 	for _, claim := range claims {
-		if _, alive := r.director.registry.HostInView(claim.Host); alive {
+		if _, alive := r.registry.HostInView(claim.Host); alive {
 			continue
 		}
-		switch _, err := r.director.registry.Host(ctx, claim.Host); {
+		switch _, err := r.registry.Host(ctx, claim.Host); {
 		case err == nil:
 			continue
 		case !errors.Is(err, registry.ErrNoLease):
@@ -51,10 +57,10 @@ func (r *reaper) reap(ctx context.Context) error {
 			dead[claim.Epoch] = true
 			continue
 		}
-		if err := r.director.registry.Release(ctx, claim); err != nil {
+		if err := r.registry.Release(ctx, claim); err != nil {
 			return err
 		}
-		r.director.metrics.reaped.Inc()
+		r.metrics.reaped.Inc()
 	}
 	r.dead = dead
 	return nil

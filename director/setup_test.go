@@ -12,7 +12,6 @@ import (
 	allocation "agones.dev/agones/pkg/allocation/go"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -124,13 +123,8 @@ func (w *world) dial(address string) *grpc.ClientConn {
 }
 
 // placer makes the placer of one more director.
-func (w *world) placer() *placer {
-	r := w.openRegistry()
-	m := newMetrics(prometheus.NewRegistry())
-	p := &placer{
-		registry: r, hosts: newHosts(), logger: slog.New(slog.DiscardHandler), metrics: m,
-		allocator: &allocator{client: w.agones, registry: r, metrics: m, namespace: "default", fleet: "rooms", turn: newMutex()},
-	}
+func (w *world) placer() *Placer {
+	p := NewPlacer(PlacerConfig{Registry: w.openRegistry(), Allocator: w.agones, Namespace: "default", Fleet: "rooms"})
 	w.t.Cleanup(func() {
 		if err := p.hosts.forget(nil); err != nil {
 			w.t.Error(err)

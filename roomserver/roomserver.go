@@ -125,24 +125,23 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	undo.Cancel() // from here on the listeners are their servers'
-	host := newHost(hostConfig{
-		name: self.name, address: self.address, internalAddress: internal, capacity: s.config.RoomsPerHost,
-		kinds: s.config.Kinds, idleGrace: s.config.HostIdleGrace, bodyBytes: s.config.BodyBytes,
-		registry: s.registry, log: s.log, logger: s.logger.With("host", string(self.name)), metrics: s.metrics,
-	})
-	return s.serve(ctx, host)
+	return s.serve(ctx, newBareHost(HostConfig{
+		Name: self.name, Address: self.address, InternalAddress: internal, Capacity: s.config.RoomsPerHost,
+		Kinds: s.config.Kinds, IdleGrace: s.config.HostIdleGrace, BodyBytes: s.config.BodyBytes,
+		Registry: s.registry, Log: s.log, PassKeys: s.passKeys, Logger: s.logger,
+	}, s.metrics))
 }
 
-func (s *Server) serve(ctx context.Context, host *host) error {
+func (s *Server) serve(ctx context.Context, bare *Host) error {
+	host := bare.host
 	public := process.NewGRPC(s.config.Reflection,
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(s.config.BodyBytes+maxFrameOverhead),
 		grpc.WaitForHandlers(true)) // a forced stop, too: whoever waits for the sessions waits for all of them
-	door := &door{host: host, keys: s.passKeys}
-	guildhallv1.RegisterRoomServiceServer(public, door)
+	guildhallv1.RegisterRoomServiceServer(public, bare.RoomService())
 	internal := process.NewGRPC(s.config.Reflection)
-	guildhallv1.RegisterHostServiceServer(internal, &hostService{host: host})
+	guildhallv1.RegisterHostServiceServer(internal, bare.HostService())
 	return process.RunAll(ctx,
 		s.admin,
 		process.Func(host.keepLease),
@@ -150,7 +149,7 @@ func (s *Server) serve(ctx context.Context, host *host) error {
 			return internal.Serve(ctx, s.internal, s.config.StopGrace)
 		}),
 		process.Func(func(ctx context.Context) error {
-			defer door.sessions.Wait()
+			defer bare.doors.sessions.Wait()
 			return public.Serve(ctx, s.public, s.config.StopGrace)
 		}),
 		process.Func(func(ctx context.Context) error {

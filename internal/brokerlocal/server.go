@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,8 +23,20 @@ type Config struct {
 	Port int
 	// Folder for JetStream's files.
 	Folder string
+	// Cluster makes the server one node of several; nil means that it is alone.
+	Cluster *Cluster
 	// Logger for what the server has to say; nil means nowhere.
 	Logger *slog.Logger
+}
+
+// Cluster is one node's place in a cluster of NATS servers, all on the loopback interface.
+type Cluster struct {
+	// Node is the node's name, which no other has and which it keeps over restarts.
+	Node string
+	// Port is where the node listens to the others.
+	Port int
+	// Peers are the ports of all nodes, this one's included.
+	Peers []int
 }
 
 // Server is a NATS server in this process.
@@ -46,7 +59,7 @@ func Start(config Config) (*Server, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	nats, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName: "guildhall",
 		Host:       "127.0.0.1",
 		Port:       port,
@@ -56,7 +69,11 @@ func Start(config Config) (*Server, error) {
 		// JetStream's own default is a share of the machine's memory and disk; a laptop wants neither.
 		JetStreamMaxMemory: 256 << 20,
 		JetStreamMaxStore:  16 << 30,
-	})
+	}
+	if config.Cluster != nil {
+		config.Cluster.apply(options)
+	}
+	nats, err := server.NewServer(options)
 	if err != nil {
 		return nil, fmt.Errorf("NATS: %w", err)
 	}
@@ -71,6 +88,18 @@ func Start(config Config) (*Server, error) {
 		return nil, errors.New("NATS did not start; its log says why")
 	}
 	return &Server{nats: nats}, nil
+}
+
+// apply makes a server a node.
+func (c *Cluster) apply(options *server.Options) {
+	options.ServerName = c.Node
+	options.Cluster = server.ClusterOpts{
+		Name: "guildhall", Host: "127.0.0.1", Port: c.Port,
+		NoAdvertise: true, // clients call the nodes that they are told, also where those are behind something else
+	}
+	for _, port := range c.Peers {
+		options.Routes = append(options.Routes, &url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))})
+	}
 }
 
 // checkFolder finds out before the server does, which would only log it, whether the folder can be used.

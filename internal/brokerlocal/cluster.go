@@ -1,0 +1,112 @@
+package brokerlocal
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Nodes is a cluster of NATS servers in this process.
+type Nodes struct {
+	// Static after construction.
+	configs []Config
+	// Servers are the nodes; one that was stopped is nil.
+	Servers []*Server
+}
+
+// lookEvery is how often a cluster that starts is asked whether it has a leader.
+const lookEvery = 10 * time.Millisecond
+
+// StartNodes starts a cluster of so many nodes, with a folder each below the given one, and waits until it has a leader.
+func StartNodes(folder string, nodes int) (*Nodes, error) {
+	ports, err := FreePorts(2 * nodes)
+	if err != nil {
+		return nil, err
+	}
+	n := &Nodes{Servers: make([]*Server, nodes)}
+	for i := range nodes {
+		name := fmt.Sprintf("nats-%d", i)
+		n.configs = append(n.configs, Config{
+			Port: ports[nodes+i], Folder: filepath.Join(folder, name),
+			Cluster: &Cluster{Node: name, Port: ports[i], Peers: ports[:nodes]},
+		})
+	}
+	for i := range nodes {
+		if err := n.StartNode(i); err != nil {
+			n.Stop()
+			return nil, err
+		}
+	}
+	return n, n.awaitLeader()
+}
+
+// StartNode starts a node, or starts one again that was stopped: at the same address, with what it had.
+func (n *Nodes) StartNode(i int) (err error) {
+	n.Servers[i], err = Start(n.configs[i])
+	return err
+}
+
+// StopNode stops a node.
+func (n *Nodes) StopNode(i int) {
+	if n.Servers[i] != nil {
+		n.Servers[i].Stop()
+		n.Servers[i] = nil
+	}
+}
+
+// Stop stops all nodes.
+func (n *Nodes) Stop() {
+	for i := range n.Servers {
+		n.StopNode(i)
+	}
+}
+
+// URL gives the addresses of all nodes, running or not.
+func (n *Nodes) URL() string {
+	var urls []string
+	for _, config := range n.configs {
+		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", config.Port))
+	}
+	return strings.Join(urls, ",")
+}
+
+// awaitLeader waits until every node knows of a leader of JetStream.
+func (n *Nodes) awaitLeader() error {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	late := time.After(startWithin)
+	for {
+		current := 0
+		for _, node := range n.Servers {
+			if node.nats.JetStreamIsCurrent() {
+				current++
+			}
+		}
+		if current == len(n.Servers) {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-late:
+			n.Stop()
+			return errors.New("NATS: the cluster has no leader")
+		}
+	}
+}
+
+// FreePorts finds so many ports of the loopback interface that nobody listens on.
+func FreePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("NATS: %w", err)
+		}
+		defer listener.Close()                                     // only at the end, so that all are different
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert // it is a TCP listener
+	}
+	return ports, nil
+}
