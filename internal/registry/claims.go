@@ -121,7 +121,7 @@ func (r *Registry) Release(ctx context.Context, claim Claim) error {
 	if claim.Epoch == 0 {
 		return nil // no claim; NATS would take the 0 for "whatever is there"
 	}
-	err := r.claims.Purge(ctx, claim.Group.Key(), jetstream.LastRevision(uint64(claim.Epoch)), jetstream.PurgeTTL(markerTTL))
+	err := r.purge(ctx, claimsBucket, claim.Group.Key(), uint64(claim.Epoch))
 	if err == nil || isConflict(err) {
 		return nil
 	}

@@ -121,7 +121,7 @@ func (g *Grant) adopt(ctx context.Context, lease Lease) error {
 
 // Return gives the lease back: the host is gone.
 func (g *Grant) Return(ctx context.Context) error {
-	err := g.registry.leases.Purge(ctx, string(g.host), jetstream.LastRevision(g.revision), jetstream.PurgeTTL(markerTTL))
+	err := g.registry.purge(ctx, leasesBucket, string(g.host), g.revision)
 	if err != nil && !isConflict(err) {
 		return fmt.Errorf("returning the lease of %s: %w", g.host, err)
 	}

@@ -47,6 +47,7 @@ const (
 type Registry struct {
 	// Static after construction.
 	conn     *nats.Conn
+	js       jetstream.JetStream
 	claims   jetstream.KeyValue
 	leases   jetstream.KeyValue
 	leaseTTL time.Duration
@@ -81,7 +82,7 @@ func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Registry
 		return nil, err
 	}
 	return &Registry{
-		conn: js.Conn(), claims: claims, leases: leases, leaseTTL: config.LeaseTTL,
+		conn: js.Conn(), js: js, claims: claims, leases: leases, leaseTTL: config.LeaseTTL,
 		synced: make(chan struct{}), view: map[guildhall.HostName]Lease{}, changed: make(chan struct{}),
 	}, nil
 }

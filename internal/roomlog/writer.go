@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -82,7 +84,10 @@ func (w *Writer) publish(ctx context.Context, next *guildhallv1.LogEntry) error 
 	if err != nil {
 		return fmt.Errorf("encoding a log entry: %w", err)
 	}
-	ack, err := w.log.js.Publish(ctx, subject(w.group), data, jetstream.WithExpectLastSequencePerSubject(w.sequence))
+	message := nats.NewMsg(subject(w.group))
+	message.Data = data
+	message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(w.sequence, 10))
+	ack, err := w.log.js.PublishMsg(ctx, message)
 	if broker.IsWrongSequence(err) {
 		return errBehind
 	}
