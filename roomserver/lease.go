@@ -85,6 +85,8 @@ func (h *host) renewLease(ctx context.Context, grant *registry.Grant) error {
 		case <-ctx.Done():
 			return nil
 		}
+		skip(ticker.C) // one renewal says it all
+		skip(h.dirty)
 		sent := time.Now()
 		// It is answered also when ctx ends meanwhile: by a revision that is not the last, no lease can be returned.
 		renewCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), period)
@@ -105,6 +107,14 @@ func (h *host) renewLease(ctx context.Context, grant *registry.Grant) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// skip takes what is in a channel, if there is something.
+func skip[T any](c <-chan T) {
+	select {
+	case <-c:
+	default:
 	}
 }
 

@@ -1,0 +1,233 @@
+package simulation
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/roomlog"
+	"github.com/guildhall-dev/guildhall/roomserver"
+)
+
+const (
+	leaseTTL      = 3 * time.Second
+	roomIdleGrace = 2 * time.Second
+	hostIdleGrace = 3 * time.Second
+	roomsPerHost  = 2
+)
+
+// passKey signs all passes; the runs share it, for making one costs more than the rest of a start.
+var passKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+
+// host is a game server: the real host over the real registry and log.
+type host struct {
+	*process
+	host *roomserver.Host
+	// What Agones knows of it. Owned by the world, as is the rest.
+	ready, allocated, leaving bool
+
+	streams []*joined
+	calls   int
+
+	// life ends with SIGTERM, the process's own context with its death.
+	life context.Context //nolint:containedctx // the process's
+	term context.CancelFunc
+}
+
+// startHost starts a host.
+func (w *world) startHost(name string) {
+	if w.over {
+		return
+	}
+	h := &host{process: w.newProcess(name)}
+	h.life, h.term = context.WithCancel(h.ctx)
+	w.hosts = append(w.hosts, h)
+	w.after(w.between(1, 50*time.Millisecond), func() { go h.main() })
+}
+
+// die is kill -9: its connections are reset.
+func (h *host) die() {
+	h.crash()
+	for _, s := range h.streams {
+		s.reset()
+	}
+	h.world.fleet.exited(h)
+}
+
+// main is the life of a host. One that cannot begin exits, and the fleet starts another.
+func (h *host) main() {
+	w := h.world
+	bare, err := h.open()
+	if err != nil {
+		w.issue(h.process, "could not start", func() {
+			if !h.dead {
+				h.die()
+			}
+		})
+		return
+	}
+	w.issue(h.process, "serves", func() { h.host = bare })
+	ended := make(chan error, 1)
+	go func() { ended <- bare.Run(h.life) }()
+	select {
+	case <-bare.Leased():
+		w.issue(h.process, "ready", func() { h.ready = true })
+	case <-h.life.Done():
+	}
+	select {
+	case <-bare.Closing():
+		w.issue(h.process, "shutdown", func() { w.send(h.process, w.agones, h.terminate) })
+	case <-h.life.Done():
+	}
+	<-ended // it says if the lease could not be returned; it expires
+	w.issue(h.process, "exits", func() {
+		if !h.dead {
+			h.die()
+		}
+	})
+}
+
+// terminate is Agones ending a host.
+func (h *host) terminate() {
+	h.leaving = true
+	h.world.after(h.world.between(0, time.Second), h.term)
+}
+
+func (h *host) open() (*roomserver.Host, error) {
+	client := newClient(h.process)
+	r, err := registry.Open(h.ctx, client, registry.Config{LeaseTTL: h.world.variant.hostLeaseTTL()})
+	if err != nil {
+		return nil, err
+	}
+	log, err := roomlog.Open(h.ctx, client, roomlog.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return roomserver.NewHost(roomserver.HostConfig{
+		Name: guildhall.HostName(h.name), Address: h.name, InternalAddress: h.name, Capacity: roomsPerHost,
+		Kinds:     guildhall.Kinds{"guild": {Capacity: 100, IdleGrace: roomIdleGrace, History: 500}},
+		IdleGrace: h.world.variant.hostIdleGrace(), BodyBytes: 4096, Registry: r, Log: log,
+		PassKeys: pass.PublicKeys{passKey.Public().(ed25519.PublicKey)}, //nolint:forcetypeassert // it is one
+	}), nil
+}
+
+// find gives a host by its name.
+func (w *world) find(name string) *host {
+	for _, h := range w.hosts {
+		if h.name == name {
+			return h
+		}
+	}
+	return nil
+}
+
+// serveInternal calls a method of HostService.
+func (w *world) serveInternal(name, method string, in proto.Message, answer func(any, error)) {
+	h := w.find(name)
+	if h.host == nil {
+		answer(nil, status.Error(codes.Unavailable, "not listening yet"))
+		return
+	}
+	h.calls++
+	what := fmt.Sprintf("%s %d", method, h.calls)
+	service := h.host.HostService()
+	go func() {
+		ctx, cancel := context.WithTimeout(h.ctx, time.Minute)
+		defer cancel()
+		out, err := serve(ctx, service, in)
+		w.issue(h.process, what, func() { answer(out, err) })
+	}()
+}
+
+func serve(ctx context.Context, service guildhallv1.HostServiceServer, in proto.Message) (proto.Message, error) {
+	switch request := in.(type) {
+	case *guildhallv1.OpenRoomRequest:
+		return service.OpenRoom(ctx, request)
+	}
+	return nil, status.Errorf(codes.Unimplemented, "%T", in)
+}
+
+// joined is a player's stream at a host, as gRPC gives it to the host. Frames arrive in order both ways.
+type joined struct {
+	grpc.ServerStream
+	host   *host
+	player *player
+	number int             // of the player's connections
+	ctx    context.Context //nolint:containedctx // the stream's, as gRPC has it
+	cancel context.CancelFunc
+	frames chan *guildhallv1.JoinRequest
+	sent   int // frames, by the host
+
+	// Owned by the world.
+	broken           bool
+	toHost, toPlayer time.Duration // when the last frame arrives
+}
+
+// join opens a stream at a host.
+func (h *host) join(s *joined) {
+	h.streams = append(h.streams, s)
+	service := h.host.RoomService()
+	go func() {
+		_ = service.Join(s) // the stream's end is the same in every case
+		s.cancel()          // as gRPC does when the handler returns
+		h.world.issue(h.process, s.name("frame end"), func() {
+			h.world.sendInOrder(h.process, s.player.process, &s.toPlayer, func() { s.player.streamEnded(s) })
+		})
+	}()
+}
+
+func (s *joined) name(what string) string {
+	return fmt.Sprintf("%s/%d %s", s.player.name, s.number, what)
+}
+
+func (s *joined) Context() context.Context { return s.ctx }
+
+func (s *joined) Recv() (*guildhallv1.JoinRequest, error) {
+	select {
+	case frame, open := <-s.frames:
+		if !open {
+			return nil, io.EOF
+		}
+		return frame, nil
+	case <-s.ctx.Done():
+		return nil, status.FromContextError(s.ctx.Err()).Err()
+	}
+}
+
+func (s *joined) Send(frame *guildhallv1.JoinResponse) error {
+	if s.ctx.Err() != nil {
+		return status.FromContextError(s.ctx.Err()).Err()
+	}
+	frame = proto.Clone(frame).(*guildhallv1.JoinResponse) //nolint:forcetypeassert // it is one
+	s.sent++
+	w := s.host.world
+	w.issue(s.host.process, s.name(fmt.Sprintf("frame %06d", s.sent)), func() {
+		w.judge.sent(s, frame)
+		if !s.broken {
+			w.sendInOrder(s.host.process, s.player.process, &s.toPlayer, func() { s.player.received(s, frame) })
+		}
+	})
+	return nil
+}
+
+// reset breaks the connection: both sides find out, each in its own time.
+func (s *joined) reset() {
+	if s.broken {
+		return
+	}
+	s.broken = true
+	w := s.host.world
+	w.after(w.between(time.Millisecond, 2*time.Second), func() { s.player.streamEnded(s) })
+	w.after(w.between(time.Millisecond, 5*time.Second), s.cancel)
+}

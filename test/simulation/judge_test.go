@@ -1,0 +1,233 @@
+package simulation
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/registry"
+)
+
+// logPrefix is what the subjects of the log begin with.
+const logPrefix = "guildhall.log."
+
+// judge watches a run and says which promises were broken. It sees what the broker has stored, which is the truth, and
+// what hosts and players say and see.
+type judge struct {
+	world *world
+	// By the log's subject, in the order of storing.
+	entries map[string][]*guildhallv1.LogEntry
+	// numbered is what the log holds, by subject and number.
+	numbered map[string][]*guildhallv1.Message
+	bodies   map[string]map[string]uint64 // the number of each body
+	writers  map[string]map[uint64]string // who appended, by subject and epoch
+	seated   map[string]uint64            // the latest epoch at which somebody was seated, by subject
+	acks     map[string]uint64            // by body
+	absent   map[string]time.Time         // when each host was last seen to have no lease, or to be on its way out
+	sayings  map[string]string            // the body of each id that was said, by player and id
+
+	mu         sync.Mutex
+	violations []string // guarded by mu
+}
+
+func newJudge(w *world) *judge {
+	return &judge{
+		world: w, entries: map[string][]*guildhallv1.LogEntry{}, numbered: map[string][]*guildhallv1.Message{},
+		bodies: map[string]map[string]uint64{}, writers: map[string]map[uint64]string{}, acks: map[string]uint64{},
+		seated:  map[string]uint64{},
+		absent:  map[string]time.Time{},
+		sayings: map[string]string{},
+	}
+}
+
+// fail notes a violation. Any goroutine may call it.
+func (j *judge) fail(format string, v ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.violations = append(j.violations, fmt.Sprintf("%s: ", j.world.now().Round(time.Microsecond))+fmt.Sprintf(format, v...))
+}
+
+// must fails if there is an error other than that the process is dead.
+func (j *judge) must(err error) {
+	if err != nil && !errors.Is(err, errGone) {
+		j.fail("%v", err)
+	}
+}
+
+func (j *judge) failed() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.violations) > 0
+}
+
+func subject(group guildhall.Group) string { return logPrefix + group.Key() }
+
+// lastSeq is the number of the last message of a group.
+func (j *judge) lastSeq(group guildhall.Group) uint64 { return uint64(len(j.numbered[subject(group)])) }
+
+func (j *judge) said(p *player, say *guildhallv1.Say) {
+	j.sayings[p.name+"/"+say.GetId()] = string(say.GetBody())
+}
+
+// publishing sees a process about to append: a host that speaks must have its lease.
+func (j *judge) publishing(from *process, m *nats.Msg) {
+	entry, ok := entryOf(m)
+	if !ok || len(entry.GetMessages()) == 0 {
+		return
+	}
+	leases := j.world.broker.streams["guildhall_leases"]
+	if end := leases.end(leases.prefix + from.name); end.sequence == 0 || len(end.data) == 0 {
+		j.fail("lease: %s appends to %s and its lease has run out", from.name, m.Subject)
+	}
+}
+
+func entryOf(m *nats.Msg) (*guildhallv1.LogEntry, bool) {
+	if !strings.HasPrefix(m.Subject, logPrefix) {
+		return nil, false
+	}
+	entry := &guildhallv1.LogEntry{}
+	return entry, proto.Unmarshal(m.Data, entry) == nil
+}
+
+// stored sees what is written into a bucket, and what was there before. No room that is well is taken away: whoever writes
+// a claim over another must have seen that its host had no lease, or was leaving.
+func (j *judge) stored(s *stream, before, now message) {
+	switch s.name {
+	case "guildhall_leases":
+		var lease registry.Lease
+		if now.op != jetstream.KeyValuePut || json.Unmarshal(now.data, &lease) != nil || lease.Leaving() {
+			j.absent[strings.TrimPrefix(now.subject, s.prefix)] = time.Now()
+		}
+	case "guildhall_claims":
+		var claim struct{ Host string }
+		if before.op != jetstream.KeyValuePut || now.op != jetstream.KeyValuePut || json.Unmarshal(before.data, &claim) != nil {
+			return
+		}
+		leases := j.world.broker.streams["guildhall_leases"]
+		lease := leases.end(leases.prefix + claim.Host)
+		if lease.sequence > 0 && lease.op == jetstream.KeyValuePut && j.absent[claim.Host].Before(before.stored) && !j.world.plan.has(staleNATS) {
+			j.fail("taken: the claim of %s on %s is written over, and the host has been well all the time", claim.Host, now.subject)
+		}
+	}
+}
+
+// published sees what the log has taken: epochs never fall, each has one writer, numbers have no gaps, nothing is there
+// twice.
+func (j *judge) published(from *process, _ *stream, m *nats.Msg) {
+	entry, ok := entryOf(m)
+	if !ok {
+		return
+	}
+	before := j.entries[m.Subject]
+	if n := len(before); n > 0 && before[n-1].GetEpoch() > entry.GetEpoch() {
+		j.fail("split: %s appends to %s at epoch %d, and epoch %d has the log", from.name, m.Subject, entry.GetEpoch(), before[n-1].GetEpoch())
+	}
+	if seated := j.seated[m.Subject]; seated > entry.GetEpoch() {
+		j.fail("split: %s appends to %s at epoch %d, and people sit in the room of epoch %d", from.name, m.Subject, entry.GetEpoch(), seated)
+	}
+	if j.writers[m.Subject] == nil {
+		j.writers[m.Subject], j.bodies[m.Subject] = map[uint64]string{}, map[string]uint64{}
+	}
+	if writer := j.writers[m.Subject][entry.GetEpoch()]; writer != "" && writer != from.name {
+		j.fail("split: %s and %s both append to %s at epoch %d", writer, from.name, m.Subject, entry.GetEpoch())
+	}
+	j.writers[m.Subject][entry.GetEpoch()] = from.name
+	j.entries[m.Subject] = append(before, entry)
+	for _, said := range entry.GetMessages() {
+		if n := uint64(len(j.numbered[m.Subject])); said.GetSeq() != n+1 {
+			j.fail("order: number %d is stored in %s behind %d", said.GetSeq(), m.Subject, n)
+		}
+		if n, twice := j.bodies[m.Subject][string(said.GetBody())]; twice {
+			j.fail("twice: %q is number %d and number %d of %s", said.GetBody(), n, said.GetSeq(), m.Subject)
+		}
+		j.bodies[m.Subject][string(said.GetBody())] = said.GetSeq()
+		j.numbered[m.Subject] = append(j.numbered[m.Subject], said)
+	}
+	if entry.GetLastSeq() != uint64(len(j.numbered[m.Subject])) {
+		j.fail("order: an entry of %s says that number %d is the last, it is %d", m.Subject, entry.GetLastSeq(), len(j.numbered[m.Subject]))
+	}
+}
+
+// sent sees what a host sends at the moment it does so: nothing that is not in the log.
+func (j *judge) sent(s *joined, frame *guildhallv1.JoinResponse) {
+	if welcome := frame.GetWelcome(); welcome != nil {
+		j.seated[subject(s.player.group)] = max(j.seated[subject(s.player.group)], welcome.GetEpoch())
+	}
+	if ack := frame.GetAck(); ack != nil {
+		j.isLogged(s.host.name, s.player.group, ack.GetSeq(), j.sayings[s.player.name+"/"+ack.GetId()])
+	}
+	for _, e := range frame.GetEvents().GetEvents() {
+		if m := e.GetMessage(); m != nil {
+			j.isLogged(s.host.name, s.player.group, m.GetSeq(), string(m.GetBody()))
+		}
+	}
+}
+
+func (j *judge) isLogged(who string, group guildhall.Group, seq uint64, body string) {
+	logged := j.numbered[subject(group)]
+	switch {
+	case seq == 0 || seq > uint64(len(logged)):
+		j.fail("lost: %s tells of number %d (%q) of %s, and the log has %d", who, seq, body, group, len(logged))
+	case string(logged[seq-1].GetBody()) != body:
+		j.fail("split: %s tells of number %d of %s as %q, and the log has %q there", who, seq, group, body, logged[seq-1].GetBody())
+	}
+}
+
+// acked sees an ack arrive.
+func (j *judge) acked(p *player, ack *guildhallv1.Ack) {
+	j.acks[j.sayings[p.name+"/"+ack.GetId()]] = ack.GetSeq()
+}
+
+// seen sees a message arrive.
+func (j *judge) seen(p *player, m *guildhallv1.Message) {
+	j.isLogged(p.name, p.group, m.GetSeq(), string(m.GetBody()))
+}
+
+// settled judges the end of the run, when everything has been mended for a while.
+func (j *judge) settled() {
+	for _, p := range j.world.players {
+		if !p.isDone() {
+			j.fail("stuck: %s is seated: %t, has %d messages that are not acked, has seen %d of %d",
+				p.name, p.seated, len(p.unacked), p.lastSeq, j.lastSeq(p.group))
+		}
+	}
+	for body, seq := range j.acks {
+		found := uint64(0)
+		for _, bodies := range j.bodies {
+			found = max(found, bodies[body])
+		}
+		if found != seq {
+			j.fail("lost: %q was acked as number %d, the log has it as %d", body, seq, found)
+		}
+	}
+}
+
+// left says what is left over when everybody has gone.
+func (j *judge) left() (what []string) {
+	claims := j.world.broker.streams["guildhall_claims"]
+	for subject, kept := range claims.subjects {
+		if end := kept[len(kept)-1]; len(end.data) > 0 {
+			what = append(what, "claim "+strings.TrimPrefix(subject, claims.prefix))
+		}
+	}
+	for _, h := range j.world.hosts {
+		if !h.dead && h.allocated {
+			what = append(what, "allocated "+h.name)
+		}
+	}
+	for _, p := range j.world.players {
+		if !p.gone {
+			what = append(what, "player "+p.name)
+		}
+	}
+	return what
+}
