@@ -32,6 +32,7 @@ type Config struct {
 	AgonesNamespace string `split_words:"true" default:"default" desc:"namespace of the fleet"`
 	AgonesFleet     string `split_words:"true" default:"guildhall-rooms" desc:"name of the fleet"`
 
+	Headroom     Headroom      `split_words:"true" default:"10" desc:"free rooms to keep on allocated hosts ahead of need; none or 0 for none. Idle hosts of the headroom are kept every 5s: GUILDHALL_HOST_IDLE_GRACE should be longer"`
 	Placements   int           `split_words:"true" default:"256" desc:"groups that are placed at once, at most"`
 	PlaceTimeout time.Duration `split_words:"true" default:"15s" desc:"how long placing one group may take before its tickets go back"`
 	RetryAfter   time.Duration `split_words:"true" default:"250ms" desc:"how long the tickets of a group that could not be placed rest before they go back"`

@@ -83,7 +83,9 @@ func (d *Director) connect() error {
 		return err
 	}
 	d.nats = conn
-	d.registry, err = registry.Open(ctx, js, registry.Config{LeaseTTL: d.config.LeaseTTL, Replicas: d.config.NATSReplicas})
+	d.registry, err = registry.Open(ctx, js, registry.Config{
+		LeaseTTL: d.config.LeaseTTL, Replicas: d.config.NATSReplicas, Logger: d.logger,
+	})
 	if err != nil {
 		return err
 	}
@@ -103,7 +105,8 @@ func (d *Director) connect() error {
 	d.frontend = pb.NewFrontendServiceClient(frontend)
 	d.placer = newPlacer(PlacerConfig{
 		Registry: d.registry, Allocator: allocation.NewAllocationServiceClient(agones),
-		Namespace: d.config.AgonesNamespace, Fleet: d.config.AgonesFleet, Logger: d.logger,
+		Namespace: d.config.AgonesNamespace, Fleet: d.config.AgonesFleet, Headroom: d.config.Headroom,
+		Logger: d.logger,
 	}, d.metrics)
 	d.assigner = newAssigner(d.backend, d.nats, d.logger, d.metrics)
 	return nil

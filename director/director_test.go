@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"open-match.dev/open-match/pkg/pb"
 
 	"github.com/guildhall-dev/guildhall"
@@ -95,7 +96,7 @@ func setupDirector(t *testing.T) *running {
 		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: broker.Config{NATS: r.url}, Listen: "127.0.0.1:0",
 		Kinds:            guildhall.Kinds{"guild": {Capacity: 10, IdleGrace: time.Minute, History: 10}},
 		OpenmatchBackend: address, OpenmatchFrontend: address, MatchfunctionAdvertise: "127.0.0.1:50502",
-		AgonesAllocator: r.serve(agones), AgonesFleet: "rooms", RetryAfter: time.Millisecond,
+		AgonesAllocator: r.serve(agones), AgonesFleet: "rooms", RetryAfter: time.Millisecond, Headroom: NoHeadroom,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +166,33 @@ func TestEveryMatchIsSeenThrough(t *testing.T) {
 	}
 }
 
+// What a director's death costs can be seen: how old tickets are when their match is fetched.
+func TestTicketAgeIsShown(t *testing.T) {
+	r := setupDirector(t)
+	h := r.host("h", registry.HostAllocated, 10)
+	r.await(r.director.placer, h)
+	old, future := r.matchOf("t1", &guildhallv1.MatchDetails{Group: "guild:g1"}), r.matchOf("t2", &guildhallv1.MatchDetails{Group: "guild:g1"})
+	old.Tickets[0].CreateTime = timestamppb.New(time.Now().Add(-70 * time.Second))
+	future.Tickets[0].CreateTime = timestamppb.New(time.Now().Add(time.Hour)) // by a clock that is wrong
+	for _, match := range []*pb.Match{old, future, r.matchOf("t3", &guildhallv1.MatchDetails{Group: "guild:g1"})} {
+		r.fate(match)
+	}
+	families, err := r.director.config.Metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != "guildhall_director_ticket_age_seconds" {
+			continue
+		}
+		if ages := family.GetMetric()[0].GetHistogram(); ages.GetSampleCount() != 2 || ages.GetSampleSum() < 70 || ages.GetSampleSum() > 100 {
+			t.Errorf("the ages are %v, want one of 70s and one of none", ages)
+		}
+		return
+	}
+	t.Error("no age is shown")
+}
+
 func TestFetchingGoesOnAfterAFailure(t *testing.T) {
 	r := setupDirector(t)
 	h := r.host("h", registry.HostAllocated, 10)
@@ -230,11 +258,10 @@ func TestReapClaimsOfTheDead(t *testing.T) {
 	r := setupDirector(t)
 	alive := r.host("alive", registry.HostAllocated, 10)
 	r.await(r.director.placer, alive)
-	for i, host := range []guildhall.HostName{"dead", "alive"} {
-		if _, err := r.registry.Take(r.ctx, testGroup(i), host, 0); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := r.registry.Take(r.ctx, testGroup(0), "dead", 0); err != nil {
+		t.Fatal(err)
 	}
+	r.mustPlace(r.director.placer, testGroup(1))
 	reaper := r.director.placer.reaper
 	for look := range 2 {
 		if _, err := r.registry.Claim(r.ctx, testGroup(0)); err != nil {
@@ -249,6 +276,33 @@ func TestReapClaimsOfTheDead(t *testing.T) {
 	}
 	if _, err := r.registry.Claim(r.ctx, testGroup(1)); err != nil {
 		t.Errorf("the claim of the living is gone: %v", err)
+	}
+}
+
+// A claim whose room was never opened, for its director died, or that could not be given back when the room ended: its
+// host lives, and is asked. Not before the second look, for a room may be about to be opened.
+func TestReapClaimsWithoutARoom(t *testing.T) {
+	r := setupDirector(t)
+	h := r.host("h", registry.HostAllocated, 10)
+	r.await(r.director.placer, h)
+	r.mustPlace(r.director.placer, testGroup(0))
+	if _, err := r.registry.Take(r.ctx, testGroup(1), "h", 0); err != nil {
+		t.Fatal(err)
+	}
+	reaper := r.director.placer.reaper
+	for look := range 2 {
+		if _, err := r.registry.Claim(r.ctx, testGroup(1)); err != nil {
+			t.Errorf("reaped at look %d, and the room may be about to be opened: %v", look, err)
+		}
+		if err := reaper.reap(r.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if claim, err := r.registry.Claim(r.ctx, testGroup(1)); !errors.Is(err, registry.ErrNoClaim) {
+		t.Errorf("the claim without a room is left: %+v, %v", claim, err)
+	}
+	if _, err := r.registry.Claim(r.ctx, testGroup(0)); err != nil {
+		t.Errorf("the claim of a live room is gone: %v", err)
 	}
 }
 
@@ -288,17 +342,25 @@ func TestHostsForgetsSeats(t *testing.T) {
 		if _, second := h.choose(leases, nil); second != nil {
 			t.Error("two seats on a host for one")
 		}
-		h.settle(first, false)
+		h.settle(first)
 		_, second := h.choose(leases, nil)
 		if second == nil {
 			t.Fatal("a seat that was not taken is still kept")
 		}
-		h.settle(first, false) // of an attempt that is over, it is nobody's
-		h.settle(second, true)
+		h.settle(first) // of an attempt that is over, it is nobody's
+		if _, third := h.choose(leases, nil); third != nil {
+			t.Error("a seat was given away twice")
+		}
+		h.told("h", 1)
+		h.settle(second)
 		if _, third := h.choose(leases, nil); third != nil {
 			t.Error("a room that no lease counts yet was not counted")
 		}
-		<-time.After(seenAfter + time.Millisecond) // the bubble's time
+		h.told("h", 0) // an answer that was overtaken
+		if _, third := h.choose(leases, nil); third != nil {
+			t.Error("a host's earlier answer was taken for its last word")
+		}
+		<-time.After(wordFor + time.Millisecond) // the bubble's time
 		if _, third := h.choose(leases, nil); third == nil {
 			t.Error("a seat is kept although the lease would show the room")
 		}

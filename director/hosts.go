@@ -17,18 +17,19 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
-// seenAfter is when a host's lease surely counts a room that it opened: it says so at once, and at the latest
-// with the next renewal.
-const seenAfter = 2 * time.Second
+// wordFor is how long a host's own word of how full it is counts beside its lease: the lease says so at once, and at
+// the latest with the next renewal.
+const wordFor = 2 * time.Second
 
-// hosts is what this director knows of the hosts beyond their leases: what it allocated a moment ago, what it
-// placed that no lease counts yet, and the connections to them.
+// hosts is what this director knows of the hosts beyond their leases: what it allocated a moment ago, where it is
+// opening rooms, how full they said that they are, and the connections to them.
 type hosts struct {
 	dial func(address string) (HostConn, error)
 
 	mu        sync.Mutex
 	allocated map[guildhall.HostName]time.Time          // guarded by mu; until when our word stands
-	kept      map[guildhall.HostName]map[*seat]struct{} // guarded by mu
+	kept      map[guildhall.HostName]map[*seat]struct{} // guarded by mu; rooms that are being opened
+	words     map[guildhall.HostName]word               // guarded by mu
 	conns     map[string]HostConn                       // guarded by mu; by internal address
 }
 
@@ -46,10 +47,14 @@ func dialHost(address string) (HostConn, error) {
 	return conn, nil
 }
 
-// seat is one room's place that an attempt keeps on a host. Two attempts at one group keep two.
-type seat struct {
-	host  guildhall.HostName
-	taken time.Time // when the room was opened; zero while that is under way. Guarded by hosts.mu
+// seat is one room's place that an attempt keeps on a host while it opens the room there. Two attempts at one group
+// keep two.
+type seat struct{ host guildhall.HostName }
+
+// word is what a host has said of itself in an answer.
+type word struct {
+	rooms int
+	until time.Time // when its lease says so, too
 }
 
 // allocatedFor is how long a director takes its own allocation for granted while the host's lease does not say
@@ -61,6 +66,7 @@ func newHosts(dial func(address string) (HostConn, error)) *hosts {
 		dial:      dial,
 		allocated: map[guildhall.HostName]time.Time{},
 		kept:      map[guildhall.HostName]map[*seat]struct{}{},
+		words:     map[guildhall.HostName]word{},
 		conns:     map[string]HostConn{},
 	}
 }
@@ -76,7 +82,7 @@ func (h *hosts) choose(leases []registry.Lease, refused map[guildhall.HostName]b
 		if refused[lease.Host] || !h.takesRooms(lease) {
 			continue
 		}
-		rooms := lease.Rooms + h.keptOn(lease.Host)
+		rooms := h.roomsOn(lease)
 		if rooms >= lease.RoomsCapacity {
 			continue
 		}
@@ -108,26 +114,63 @@ func (h *hosts) takesRooms(lease registry.Lease) bool {
 	return false
 }
 
-// keptOn counts the rooms on a host that its lease does not count yet. The caller holds mu.
-func (h *hosts) keptOn(host guildhall.HostName) int {
-	for kept := range h.kept[host] {
-		if !kept.taken.IsZero() && time.Since(kept.taken) > seenAfter {
-			delete(h.kept[host], kept)
-		}
+// roomsOn counts the rooms on a host: those that it has told of, and those that are being opened there. One that is
+// being opened and that the lease counts already is counted twice for that moment. The caller holds mu.
+func (h *hosts) roomsOn(lease registry.Lease) int {
+	rooms := lease.Rooms
+	if said, ok := h.words[lease.Host]; ok && time.Now().Before(said.until) {
+		rooms = max(rooms, said.rooms)
 	}
-	return len(h.kept[host])
+	return rooms + len(h.kept[lease.Host])
 }
 
-// settle ends an attempt at a seat: the room was opened, and the seat counts until the host's lease counts the room;
-// or it was not.
-func (h *hosts) settle(kept *seat, opened bool) {
+// settle ends an attempt at a seat: what became of the room is the host's to tell.
+func (h *hosts) settle(kept *seat) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !opened {
-		delete(h.kept[kept.host], kept)
-		return
+	delete(h.kept[kept.host], kept)
+}
+
+// told notes how many rooms a host said that it has. Answers overtake one another: the largest stands, for its time.
+func (h *hosts) told(host guildhall.HostName, rooms int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if said := h.words[host]; rooms >= said.rooms || now.After(said.until) {
+		h.words[host] = word{rooms: rooms, until: now.Add(wordFor)}
 	}
-	kept.taken = time.Now()
+}
+
+// free counts the rooms that could be opened at once, on the hosts that [current] leaves.
+func (h *hosts) free(leases []registry.Lease) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	free := 0
+	for _, lease := range current(leases) {
+		if h.takesRooms(lease) {
+			free += max(0, lease.RoomsCapacity-h.roomsOn(lease))
+		}
+	}
+	return free
+}
+
+// current leaves out hosts of a version older than the newest that Agones could give: while a fleet is being replaced,
+// new groups shall go to the new one. A version of which there is no host to be had replaces nothing, be it ever so
+// new: it has been rolled back.
+func current(leases []registry.Lease) []registry.Lease {
+	newest := ""
+	for _, lease := range leases {
+		if lease.State == registry.HostReady && semver.Compare(lease.Version, newest) > 0 {
+			newest = lease.Version
+		}
+	}
+	var left []registry.Lease
+	for _, lease := range leases {
+		if semver.Compare(lease.Version, newest) >= 0 {
+			left = append(left, lease)
+		}
+	}
+	return left
 }
 
 // allocatedNow notes that Agones has just allocated a host.
@@ -161,6 +204,7 @@ func (h *hosts) forget(alive []registry.Lease) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	maps.DeleteFunc(h.kept, func(name guildhall.HostName, _ map[*seat]struct{}) bool { return !names[name] })
+	maps.DeleteFunc(h.words, func(name guildhall.HostName, _ word) bool { return !names[name] })
 	maps.DeleteFunc(h.allocated, func(name guildhall.HostName, until time.Time) bool {
 		return !names[name] && time.Now().After(until) // one just allocated may show its lease yet
 	})

@@ -101,6 +101,7 @@ func (d *Director) handle(ctx context.Context, match *pb.Match) {
 		d.release(ctx, match)
 		return
 	}
+	d.metrics.fetched(match)
 	start := time.Now()
 	placeCtx, cancel := context.WithTimeout(ctx, d.config.PlaceTimeout)
 	placement, err := d.placer.Place(placeCtx, group)

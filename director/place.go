@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	allocation "agones.dev/agones/pkg/allocation/go"
@@ -26,6 +27,7 @@ type Placer struct {
 	registry  *registry.Registry
 	hosts     *hosts
 	allocator *allocator
+	headroom  *headroom
 	reaper    *reaper
 	logger    *slog.Logger
 	metrics   *metrics
@@ -41,6 +43,10 @@ type PlacerConfig struct {
 	Allocator allocation.AllocationServiceClient
 	// Namespace and Fleet say which game servers are ours.
 	Namespace, Fleet string
+	// Headroom is how many free rooms are kept ahead of need, while Run runs; 0 means none.
+	Headroom Headroom
+	// Chance draws a duration below most, so that directors that see the same do not all act at once; nil means at random.
+	Chance func(most time.Duration) time.Duration
 	// Dial connects to a host's internal address; nil means gRPC without TLS.
 	Dial func(address string) (HostConn, error)
 	// Logger is told what went wrong; nil means nobody is.
@@ -61,21 +67,32 @@ func newPlacer(config PlacerConfig, metrics *metrics) *Placer {
 	if config.Dial == nil {
 		config.Dial = dialHost
 	}
+	if config.Chance == nil {
+		config.Chance = rand.N[time.Duration]
+	}
+	hosts := newHosts(config.Dial)
+	allocator := &allocator{
+		client: config.Allocator, registry: config.Registry, hosts: hosts, metrics: metrics,
+		namespace: config.Namespace, fleet: config.Fleet, timeout: allocateTimeout, chance: config.Chance, turn: newMutex(),
+	}
 	return &Placer{
-		registry: config.Registry, hosts: newHosts(config.Dial), logger: config.Logger, metrics: metrics,
-		reaper: &reaper{registry: config.Registry, logger: config.Logger, metrics: metrics},
-		allocator: &allocator{
-			client: config.Allocator, registry: config.Registry, metrics: metrics,
-			namespace: config.Namespace, fleet: config.Fleet, turn: newMutex(),
+		registry: config.Registry, hosts: hosts, allocator: allocator, logger: config.Logger, metrics: metrics,
+		headroom: &headroom{
+			rooms: max(0, int(config.Headroom)), registry: config.Registry, hosts: hosts, allocator: allocator,
+			chance: config.Chance, logger: config.Logger, metrics: metrics,
 		},
+		reaper: &reaper{registry: config.Registry, hosts: hosts, logger: config.Logger, metrics: metrics},
 	}
 }
 
-// Run keeps house until ctx ends: it gives back what the dead have left, and closes the connections to them.
+// Run keeps house until ctx ends: it sees to the headroom, gives back what the dead have left, and closes the
+// connections to them.
 func (p *Placer) Run(ctx context.Context) error {
 	err := process.RunAll(ctx,
 		process.Func(p.forget),
 		process.Func(p.reaper.run),
+		process.Func(p.headroom.watch),
+		process.Func(p.headroom.keep),
 	)
 	return errors.Join(err, p.hosts.forget(nil))
 }
@@ -130,15 +147,12 @@ func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildha
 		var refusal *refusedError
 		switch {
 		case errors.As(err, &refusal):
-			p.metrics.retries.WithLabelValues(refusal.why()).Inc()
 			if refusal.isForGood() {
 				return nil, err
 			}
 			t.refused[refusal.host] = true
 		case errors.Is(err, registry.ErrClaimLost):
-			p.metrics.retries.WithLabelValues("claim_lost").Inc()
 		case errors.Is(err, errMoving):
-			p.metrics.retries.WithLabelValues("moving").Inc()
 			process.Sleep(ctx, movePause)
 		default:
 			return nil, err
@@ -146,6 +160,7 @@ func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildha
 		if ctx.Err() != nil {
 			break
 		}
+		p.metrics.retries.WithLabelValues(why(err)).Inc()
 	}
 	return nil, fmt.Errorf("placing %s: gave up after %w", group, last)
 }
@@ -153,7 +168,7 @@ func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildha
 // try is what one placement has been through.
 type try struct {
 	refused   map[guildhall.HostName]bool
-	allocated int // hosts that were allocated for it
+	allocated int // hosts that were allocated for it, or may have been
 }
 
 // attempt is one pass: claim, host, swap, open.
@@ -169,15 +184,13 @@ func (p *Placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*g
 	if err != nil {
 		return nil, err
 	}
-	opened := false
-	defer func() { p.hosts.settle(kept, opened) }()
+	defer p.hosts.settle(kept)
 	if claim, err = p.take(ctx, group, host.Host, claim.Epoch); err != nil {
 		return nil, err
 	}
 	if err := p.open(ctx, host, claim); err != nil {
 		return nil, err
 	}
-	opened = true
 	return claim.PlacedOn(host), nil
 }
 
@@ -211,11 +224,7 @@ func (p *Placer) choose(ctx context.Context, t *try) (registry.Lease, *seat, err
 	if host, kept := p.hosts.choose(p.registry.Hosts(), t.refused); kept != nil {
 		return host, kept, nil
 	}
-	if t.allocated == allocationsMost {
-		return registry.Lease{}, nil, errors.New("every host refuses, also those just allocated")
-	}
-	t.allocated++
-	return p.allocator.allocate(ctx, p.hosts, t.refused)
+	return p.allocator.allocate(ctx, t)
 }
 
 // take takes the claim, over that of an epoch or over none. Choosing a host may have taken seconds: a host that was
@@ -242,11 +251,15 @@ func (p *Placer) open(ctx context.Context, host registry.Lease, claim registry.C
 	}
 	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	_, err = client.OpenRoom(openCtx, &guildhallv1.OpenRoomRequest{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
+	opened, err := client.OpenRoom(openCtx, &guildhallv1.OpenRoomRequest{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
 	if err == nil {
+		p.hosts.told(host.Host, int(opened.GetRooms()))
 		return nil
 	}
 	refusal := &refusedError{host: host.Host, cause: err}
+	if refusal.isFull() {
+		p.hosts.told(host.Host, host.RoomsCapacity)
+	}
 	if refusal.isDefinite() {
 		p.giveBack(ctx, claim)
 	}
@@ -285,6 +298,9 @@ func (e *refusedError) isDefinite() bool {
 	return false
 }
 
+// isFull says whether the host has no room for any group.
+func (e *refusedError) isFull() bool { return status.Code(e.cause) == codes.ResourceExhausted }
+
 // isForGood says whether every host would say the same, for example because it does not know the kind of group yet.
 func (e *refusedError) isForGood() bool { return status.Code(e.cause) == codes.InvalidArgument }
 
@@ -301,4 +317,27 @@ func (e *refusedError) why() string {
 		return "bad_request"
 	}
 	return "host_silent"
+}
+
+// why names for a metric why a placement began anew, or failed.
+func why(err error) string {
+	var refusal *refusedError
+	var failed *allocationError
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.why()
+	case errors.As(err, &failed):
+		return failed.why()
+	case errors.Is(err, registry.ErrClaimLost):
+		return "claim_lost"
+	case errors.Is(err, errMoving):
+		return "moving"
+	case errors.Is(err, errNobodyTakesIt):
+		return "every_host_refuses"
+	case errors.Is(err, errNoLease):
+		return "no_lease"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return "timeout"
+	}
+	return "registry"
 }

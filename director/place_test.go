@@ -1,7 +1,9 @@
 package director
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -89,18 +91,89 @@ func TestPlaceTakesOverFromTheDead(t *testing.T) {
 }
 
 func TestPlaceElsewhereWhenAHostRefuses(t *testing.T) {
-	for _, code := range []codes.Code{codes.ResourceExhausted, codes.Aborted, codes.FailedPrecondition} {
-		t.Run(code.String(), func(t *testing.T) {
+	for code, reason := range map[codes.Code]string{
+		codes.ResourceExhausted:  "host_full",
+		codes.Aborted:            "host_leaving", // draining or closing, before its lease says so
+		codes.FailedPrecondition: "host_disagrees",
+	} {
+		t.Run(reason, func(t *testing.T) {
 			w := setup(t)
 			a, b, p := w.host("a", registry.HostAllocated, 10), w.host("b", registry.HostAllocated, 10), w.placer()
 			w.await(p, a, b)
 			a.refuseWith(code)
-			for i := range 3 { // whichever is tried first
+			for i := range 3 {
 				if got := w.mustPlace(p, testGroup(i)); got.GetHost() != "b" {
 					t.Errorf("placed on %s, which refuses", got.GetHost())
 				}
 			}
+			// Of two empty hosts the first by name is asked first, and from then on the fuller.
+			if n := counted(t, p.metrics.retries, reason); n != 1 {
+				t.Errorf("%v refusals are counted as %s, want 1", n, reason)
+			}
 		})
+	}
+}
+
+// A host that says that it is full is left alone for a moment: its lease may be late.
+func TestAFullHostIsNotAskedByEveryGroup(t *testing.T) {
+	w := setup(t)
+	full, p := w.host("full", registry.HostAllocated, 10), w.placer()
+	w.await(p, full)
+	full.refuseWith(codes.ResourceExhausted)
+	w.ready(p, 10, "next")
+	for i := range 3 {
+		w.mustPlace(p, testGroup(i))
+	}
+	if len(full.opened) != 1 {
+		t.Errorf("it was asked for %v", full.opened)
+	}
+}
+
+// Somebody else takes the claim while a host is being allocated: whoever loses the swap finds the winner's room.
+func TestPlaceLosesTheSwap(t *testing.T) {
+	w := setup(t)
+	p := w.placer()
+	w.ready(p, 10, "ours")
+	winner := w.host("winner", registry.HostAllocated, 0) // alive, and not to be chosen
+	w.await(p, winner)
+	w.allocator.before = sync.OnceFunc(func() {
+		if _, err := w.registry.Take(w.ctx, testGroup(1), "winner", 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "winner" {
+		t.Errorf("placed on %s", got.GetHost())
+	}
+	if n := counted(t, p.metrics.retries, "claim_lost"); n != 1 {
+		t.Errorf("%v lost swaps are counted, want 1", n)
+	}
+	w.mustPlace(p, testGroup(2)) // on the host that was allocated for nothing
+	if n := w.allocator.called(); n != 1 {
+		t.Errorf("%d allocations", n)
+	}
+}
+
+// A host that no director reaches, and that lives, keeps the claim that it was given: it opens the room when a player
+// comes. If it dies the claim is taken over.
+func TestUnreachableHost(t *testing.T) {
+	w := setup(t)
+	h, p := w.host("h", registry.HostAllocated, 10), w.placer()
+	h.mu.Lock()
+	h.lease.InternalAddress = "127.0.0.1:1" // nobody is there
+	h.mu.Unlock()
+	h.become(registry.HostAllocated, p.registry)
+	if _, err := p.registry.AwaitHost(w.ctx, "h", func(l registry.Lease) bool { return l.InternalAddress == "127.0.0.1:1" }); err != nil {
+		t.Fatal(err)
+	}
+	w.mustPlace(p, testGroup(1))
+	if n := counted(t, p.metrics.retries, "host_silent"); n != 1 {
+		t.Errorf("%v silent hosts are counted, want 1", n)
+	}
+	h.die()
+	w.ready(p, 10, "next")
+	w.awaitGone(p.registry, h)
+	if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "next" {
+		t.Errorf("placed on %s", got.GetHost())
 	}
 }
 
@@ -126,6 +199,28 @@ func TestRefusalsCostFewAllocations(t *testing.T) {
 				t.Errorf("a claim is left: %v", err)
 			}
 		})
+	}
+}
+
+// Why a placement failed is told by a metric.
+func TestWhyPlacementsFail(t *testing.T) {
+	t.Parallel()
+	refusal := func(code codes.Code) error { return &refusedError{host: "h", cause: status.Error(code, "no")} }
+	for want, err := range map[string]error{
+		"host_full":          fmt.Errorf("gave up after %w", refusal(codes.ResourceExhausted)),
+		"bad_request":        refusal(codes.InvalidArgument),
+		"host_silent":        refusal(codes.DeadlineExceeded), // the host's, not the placement's
+		"fleet_empty":        &allocationError{cause: status.Error(codes.ResourceExhausted, "no")},
+		"claim_lost":         fmt.Errorf("gave up after %w", registry.ErrClaimLost),
+		"moving":             fmt.Errorf("gave up after %w", errMoving),
+		"every_host_refuses": errNobodyTakesIt,
+		"no_lease":           fmt.Errorf("%w: h: %w", errNoLease, context.DeadlineExceeded),
+		"timeout":            fmt.Errorf("waiting for an allocation: %w", context.DeadlineExceeded),
+		"registry":           errors.New("nats: no responders"),
+	} {
+		if got := why(err); got != want {
+			t.Errorf("%v counts as %s, want %s", err, got, want)
+		}
 	}
 }
 

@@ -3,65 +3,121 @@ package director
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
-// reapEvery is how often claims of the dead are looked for.
-const reapEvery = 10 * time.Second
+const (
+	// reapEvery is how often claims are looked through.
+	reapEvery = 10 * time.Second
+	// disownTimeout bounds asking one host about its claims.
+	disownTimeout = 2 * time.Second
+)
 
-// reaper gives back claims whose host is gone: nobody of the group has come back to have it taken over. Any number of
-// directors may reap, for a claim is released at its epoch or not at all.
+// reaper gives back claims that nobody serves: their host is gone, and nobody of the group has come back to have it taken
+// over; or the host lives and has no room for it, for a director died before it had the room opened, or the registry was away
+// when it ended. Any number of directors may reap: a claim is released at its epoch or not at all.
 type reaper struct {
 	// Static after construction.
 	registry *registry.Registry
+	hosts    *hosts
 	logger   *slog.Logger
 	metrics  *metrics
 
 	// Owned by run.
-	dead map[guildhall.Epoch]bool // claims whose host had no lease at the last look
+	dead  map[guildhall.Epoch]bool // claims whose host had no lease at the last look
+	known map[guildhall.Epoch]bool // claims that were there at the last look
 }
 
 // run reaps until ctx ends.
 func (r *reaper) run(ctx context.Context) error {
 	process.Every(ctx, reapEvery, func() {
 		if err := r.reap(ctx); err != nil && ctx.Err() == nil {
-			r.logger.Warn("claims of dead hosts could not be reaped", "error", err)
+			r.logger.Warn("claims that nobody serves could not all be reaped", "error", err)
 		}
 	})
 	return nil
 }
 
-// reap releases the claims whose host has had no lease twice in a row: once may be a host that is late.
+// reap looks through all claims. One that cannot be looked at, or not be released, stops none of the others.
 func (r *reaper) reap(ctx context.Context) error {
 	claims, err := r.registry.Claims(ctx)
 	if err != nil {
 		return err
 	}
-	dead := map[guildhall.Epoch]bool{}
+	dead, known := map[guildhall.Epoch]bool{}, map[guildhall.Epoch]bool{}
+	living := map[guildhall.HostName][]registry.Claim{}
+	var errs []error
 	for _, claim := range claims {
-		if _, alive := r.registry.HostInView(claim.Host); alive {
-			continue
-		}
-		switch _, err := r.registry.Host(ctx, claim.Host); {
-		case err == nil:
-			continue
-		case !errors.Is(err, registry.ErrNoLease):
-			return err
-		}
-		if !r.dead[claim.Epoch] {
+		known[claim.Epoch] = true
+		isDead, err := r.isDead(ctx, claim.Host)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case isDead && r.dead[claim.Epoch]: // twice in a row: once may be a host that is late
+			errs = append(errs, r.release(ctx, claim))
 			dead[claim.Epoch] = true
-			continue
+		case isDead:
+			dead[claim.Epoch] = true
+		case r.known[claim.Epoch]: // not one whose room is about to be opened
+			living[claim.Host] = append(living[claim.Host], claim)
 		}
-		if err := r.registry.Release(ctx, claim); err != nil {
-			return err
-		}
-		r.metrics.reaped.Inc()
 	}
-	r.dead = dead
+	for _, host := range slices.Sorted(maps.Keys(living)) {
+		errs = append(errs, r.ask(ctx, host, living[host]))
+	}
+	r.dead, r.known = dead, known
+	return errors.Join(errs...)
+}
+
+func (r *reaper) isDead(ctx context.Context, host guildhall.HostName) (bool, error) {
+	if _, alive := r.registry.HostInView(host); alive {
+		return false, nil
+	}
+	_, err := r.registry.Host(ctx, host)
+	if errors.Is(err, registry.ErrNoLease) {
+		return true, nil
+	}
+	return false, err
+}
+
+// release gives back the claim of a dead host.
+func (r *reaper) release(ctx context.Context, claim registry.Claim) error {
+	if err := r.registry.Release(ctx, claim); err != nil {
+		return err
+	}
+	r.metrics.reaped.WithLabelValues("dead_host").Inc()
+	return nil
+}
+
+// ask has a living host give back those of its claims that it has no room for. It alone knows.
+func (r *reaper) ask(ctx context.Context, name guildhall.HostName, claims []registry.Claim) error {
+	host, alive := r.registry.HostInView(name)
+	if !alive {
+		return nil // it has just gone
+	}
+	client, err := r.hosts.client(host.InternalAddress)
+	if err != nil {
+		return err
+	}
+	request := &guildhallv1.DisownRequest{}
+	for _, claim := range claims {
+		request.Claims = append(request.Claims, &guildhallv1.HeldClaim{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
+	}
+	ctx, cancel := context.WithTimeout(ctx, disownTimeout)
+	defer cancel()
+	response, err := client.Disown(ctx, request)
+	if err != nil {
+		return fmt.Errorf("asking host %s about its claims: %w", name, err)
+	}
+	r.metrics.reaped.WithLabelValues("no_room").Add(float64(response.GetDisowned()))
 	return nil
 }

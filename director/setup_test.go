@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
@@ -124,7 +125,14 @@ func (w *world) dial(address string) *grpc.ClientConn {
 
 // placer makes the placer of one more director.
 func (w *world) placer() *Placer {
-	p := NewPlacer(PlacerConfig{Registry: w.openRegistry(), Allocator: w.agones, Namespace: "default", Fleet: "rooms"})
+	return w.placerWith(NoHeadroom)
+}
+
+// placerWith makes a placer that keeps headroom while it runs.
+func (w *world) placerWith(headroom Headroom) *Placer {
+	p := NewPlacer(PlacerConfig{
+		Registry: w.openRegistry(), Allocator: w.agones, Namespace: "default", Fleet: "rooms", Headroom: headroom,
+	})
 	w.t.Cleanup(func() {
 		if err := p.hosts.forget(nil); err != nil {
 			w.t.Error(err)
@@ -133,6 +141,9 @@ func (w *world) placer() *Placer {
 	return p
 }
 
+// leaseRest is the least time between two renewals, as a host has it.
+const leaseRest = 20 * time.Millisecond
+
 // smallHost is a host as a director sees it: a lease, and HostService on the wire.
 type smallHost struct {
 	guildhallv1.UnimplementedHostServiceServer
@@ -140,16 +151,23 @@ type smallHost struct {
 	lease registry.Lease
 	grant *registry.Grant
 
+	dirty  chan struct{}         // holds one: the lease has something new to say
+	kept   chan struct{}         // receives each Keep, if there is room
+	grace  time.Duration         // without rooms; 0 means for ever
+	during func(context.Context) // what happens while OpenRoom is under way, before the room opens
+	after  func()                // and after
+
 	mu     sync.Mutex
 	refuse error           // guarded by mu; what OpenRoom answers
 	opened map[string]int  // guarded by mu; OpenRoom calls by group
 	rooms  map[string]bool // guarded by mu
+	idle   *time.Timer     // guarded by mu
 }
 
 // host starts a host. Its lease lives as long as nobody lets it go: three seconds.
 func (w *world) host(name string, state registry.HostState, capacity int) *smallHost {
 	w.t.Helper()
-	h := &smallHost{w: w, opened: map[string]int{}, rooms: map[string]bool{}}
+	h := &smallHost{w: w, opened: map[string]int{}, rooms: map[string]bool{}, dirty: make(chan struct{}, 1), kept: make(chan struct{}, 100)}
 	server := grpc.NewServer()
 	guildhallv1.RegisterHostServiceServer(server, h)
 	address := w.serve(server)
@@ -176,12 +194,18 @@ func (h *smallHost) keep() {
 		for {
 			select {
 			case <-ticker.C:
-				h.mu.Lock()
-				err := h.grant.Renew(ctx, h.lease)
-				h.mu.Unlock()
-				if err != nil {
-					return // the test has ended it
-				}
+			case <-h.dirty:
+			case <-ctx.Done():
+				return
+			}
+			h.mu.Lock()
+			err := h.grant.Renew(ctx, h.lease)
+			h.mu.Unlock()
+			if err != nil {
+				return // the test has ended it
+			}
+			select {
+			case <-time.After(leaseRest):
 			case <-ctx.Done():
 				return
 			}
@@ -214,7 +238,7 @@ func (h *smallHost) die() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.grant.Return(h.w.ctx); err != nil {
-		h.w.t.Fatal(err)
+		h.w.t.Error(err)
 	}
 }
 
@@ -226,18 +250,95 @@ func (h *smallHost) refuseWith(code codes.Code) {
 }
 
 // OpenRoom opens a room, unless the test or the capacity is against it.
-func (h *smallHost) OpenRoom(_ context.Context, request *guildhallv1.OpenRoomRequest) (*guildhallv1.OpenRoomResponse, error) {
+func (h *smallHost) OpenRoom(ctx context.Context, request *guildhallv1.OpenRoomRequest) (*guildhallv1.OpenRoomResponse, error) {
+	if h.during != nil {
+		h.during(ctx)
+	}
+	response, err := h.open(ctx, request.GetGroup())
+	if h.after != nil {
+		h.after()
+	}
+	return response, err
+}
+
+func (h *smallHost) open(ctx context.Context, group string) (*guildhallv1.OpenRoomResponse, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.opened[request.GetGroup()]++
+	h.opened[group]++
 	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
 	case h.refuse != nil:
 		return nil, h.refuse
-	case !h.rooms[request.GetGroup()] && len(h.rooms) >= h.lease.RoomsCapacity:
+	case !h.rooms[group] && len(h.rooms) >= h.lease.RoomsCapacity:
 		return nil, status.Error(codes.ResourceExhausted, "full")
 	}
-	h.rooms[request.GetGroup()] = true
-	return &guildhallv1.OpenRoomResponse{}, nil
+	h.rooms[group] = true
+	h.given()
+	return &guildhallv1.OpenRoomResponse{Rooms: uint32(len(h.rooms))}, nil
+}
+
+// given notes that somebody was given the host, and has its lease say so soon. The caller holds mu.
+func (h *smallHost) given() {
+	h.lease.Rooms = max(h.lease.Rooms, len(h.rooms))
+	if h.lease.State == registry.HostReady {
+		h.lease.State = registry.HostAllocated
+	}
+	select {
+	case h.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// Keep tells the test, and begins the grace anew.
+func (h *smallHost) Keep(context.Context, *guildhallv1.KeepRequest) (*guildhallv1.KeepResponse, error) {
+	select {
+	case h.kept <- struct{}{}:
+	default:
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.idle != nil {
+		h.idle.Reset(h.grace)
+	}
+	h.given()
+	return &guildhallv1.KeepResponse{IdleGrace: durationpb.New(h.grace)}, nil
+}
+
+// closeAfter has the host go when it has not been kept for a grace.
+func (h *smallHost) closeAfter(grace time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.grace = grace
+	gone := make(chan struct{})
+	h.idle = time.AfterFunc(grace, func() {
+		defer close(gone)
+		h.die()
+	})
+	h.w.t.Cleanup(func() {
+		if !h.idle.Stop() {
+			<-gone
+		}
+	})
+}
+
+// Disown gives back claims that have no room.
+func (h *smallHost) Disown(ctx context.Context, request *guildhallv1.DisownRequest) (*guildhallv1.DisownResponse, error) {
+	response := &guildhallv1.DisownResponse{}
+	for _, held := range request.GetClaims() {
+		group, err := guildhall.ParseGroup(held.GetGroup())
+		if err != nil {
+			return nil, err
+		}
+		if h.has(held.GetGroup()) {
+			continue
+		}
+		if err := h.w.registry.Release(ctx, registry.Claim{Group: group, Epoch: guildhall.Epoch(held.GetEpoch())}); err != nil {
+			return nil, err
+		}
+		response.Disowned++
+	}
+	return response, nil
 }
 
 // Stats tells what rooms there are.
@@ -257,33 +358,65 @@ func (h *smallHost) roomCount() int {
 	return len(h.rooms)
 }
 
+func (h *smallHost) has(group string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rooms[group]
+}
+
 // smallAllocator gives out the hosts that the test has put in.
 type smallAllocator struct {
 	allocation.UnimplementedAllocationServiceServer
+	before func() // what happens when it is asked
 
 	mu    sync.Mutex
-	ready []string // guarded by mu
-	calls int      // guarded by mu
-	fail  error    // guarded by mu
+	ready []string          // guarded by mu
+	calls int               // guarded by mu
+	given int               // guarded by mu
+	fail  []error           // guarded by mu; what it answers next
+	lost  func(name string) // guarded by mu; told of a host that was given by an answer that fails
 }
 
 // Allocate gives the next host.
 func (a *smallAllocator) Allocate(_ context.Context, request *allocation.AllocationRequest) (*allocation.AllocationResponse, error) {
+	if a.before != nil {
+		a.before()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.calls++
 	if label := request.GetGameServerSelectors()[0].GetMatchLabels()[fleetLabel]; label != "rooms" {
 		return nil, status.Errorf(codes.InvalidArgument, "asked for fleet %q", label)
 	}
-	if a.fail != nil {
-		return nil, a.fail
+	if len(a.fail) > 0 {
+		err := a.fail[0]
+		a.fail = a.fail[1:]
+		if a.lost != nil {
+			a.lost(a.next())
+		}
+		return nil, err
 	}
 	if len(a.ready) == 0 {
 		return nil, status.Error(codes.ResourceExhausted, "there is no available GameServer to allocate")
 	}
+	return &allocation.AllocationResponse{GameServerName: a.next()}, nil
+}
+
+// next takes the next host out. The caller holds mu.
+func (a *smallAllocator) next() string {
 	name := a.ready[0]
 	a.ready = a.ready[1:]
-	return &allocation.AllocationResponse{GameServerName: name}, nil
+	a.given++
+	return name
+}
+
+// failWith has the next calls fail.
+func (a *smallAllocator) failWith(failures ...codes.Code) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, code := range failures {
+		a.fail = append(a.fail, status.Error(code, "as the test wants"))
+	}
 }
 
 func (a *smallAllocator) put(names ...string) {
@@ -296,6 +429,13 @@ func (a *smallAllocator) called() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.calls
+}
+
+// gave tells how many hosts it has given out.
+func (a *smallAllocator) gave() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.given
 }
 
 func testGroup(i int) guildhall.Group {

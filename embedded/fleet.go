@@ -83,9 +83,10 @@ func (s *Stack) hostCommand(server agoneslocal.GameServer) *exec.Cmd {
 	return command
 }
 
-func hasReadyHost(servers []agoneslocal.GameServer) bool {
+// hasHost says whether there is a host for the first group: one that can be allocated, or has been as headroom.
+func hasHost(servers []agoneslocal.GameServer) bool {
 	for _, server := range servers {
-		if server.State == agoneslocal.Ready {
+		if server.State == agoneslocal.Ready || server.State == agoneslocal.Allocated {
 			return true
 		}
 	}

@@ -228,7 +228,7 @@ func (s *Stack) becomeReady(ctx context.Context) error {
 		}
 	}
 	if s.agones != nil {
-		if err := s.agones.Wait(ctx, hasReadyHost); err != nil {
+		if err := s.agones.Wait(ctx, hasHost); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

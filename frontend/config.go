@@ -24,6 +24,7 @@ type Config struct {
 	OpenmatchFrontend string        `split_words:"true" default:"127.0.0.1:50504" desc:"Open Match's frontend service, host:port"`
 	TicketTTL         time.Duration `split_words:"true" default:"30s" desc:"after this time a ticket that nobody watches is dropped, and one in Open Match that is still wanted is renewed"`
 	LookAgain         time.Duration `split_words:"true" default:"5s" desc:"how often a ticket that waits is looked after, in case the word of its assignment was lost"`
+	RefileAfter       time.Duration `split_words:"true" default:"5s" desc:"after this time a ticket without an answer is filed anew, for a director may have died with it; the time doubles each time, up to when the ticket would be renewed anyway"`
 
 	PassKeyFile   string   `split_words:"true" desc:"file with the Ed25519 private key that signs passes (PEM)"`
 	TokenKeysFile string   `split_words:"true" desc:"file with the Ed25519 public keys that player tokens are checked by (PEM)"`

@@ -1,22 +1,26 @@
 package frontend
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
 	"github.com/guildhall-dev/guildhall"
 	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
 // door checks who calls and whether the group is theirs.
 type door struct {
 	keys   pass.PublicKeys
 	kinds  guildhall.Kinds
+	banned func(guildhall.Group, guildhall.PlayerID) (registry.Ban, bool)
 	logger *slog.Logger
 }
 
@@ -43,7 +47,21 @@ func (d *door) check(header http.Header, groupText string) (visitor, error) {
 		return visitor{}, connect.NewError(connect.CodePermissionDenied,
 			fmt.Errorf("the token of player %s does not name group %s", token.Player, group))
 	}
-	return visitor{player: token.Player, group: group}, nil
+	who := visitor{player: token.Player, group: group}
+	return who, d.checkBan(who)
+}
+
+// checkBan says when and why a player may not be in the group's room. The view knows of a ban moments after it was made.
+func (d *door) checkBan(who visitor) error {
+	ban, banned := d.banned(who.group, who.player)
+	if !banned {
+		return nil
+	}
+	until := "for good"
+	if !ban.Until.IsZero() {
+		until = "until " + ban.Until.UTC().Format(time.RFC3339)
+	}
+	return connect.NewError(connect.CodePermissionDenied, fmt.Errorf("player %s is banned from %s %s: %s", who.player, who.group, until, cmp.Or(ban.Reason, "no reason was given")))
 }
 
 // token checks the player token of a call.

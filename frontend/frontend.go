@@ -87,7 +87,9 @@ func (f *Frontend) connect() error {
 		return err
 	}
 	f.nats = conn
-	f.registry, err = registry.Open(ctx, js, registry.Config{LeaseTTL: f.config.LeaseTTL, Replicas: f.config.NATSReplicas})
+	f.registry, err = registry.Open(ctx, js, registry.Config{
+		LeaseTTL: f.config.LeaseTTL, Replicas: f.config.NATSReplicas, Bans: true, Logger: f.logger,
+	})
 	if err != nil {
 		return err
 	}
@@ -116,9 +118,10 @@ func (f *Frontend) openLobby() error {
 	f.waits = newWaits(waitsConfig{
 		match: pb.NewFrontendServiceClient(f.match), nats: f.nats, registry: f.registry, logger: f.logger, metrics: metrics,
 		shards: f.config.Shards, ticketTTL: f.config.TicketTTL, lookAgain: f.config.LookAgain,
+		refileAfter: f.config.RefileAfter,
 	})
 	f.lobby = &lobby{
-		door:   &door{keys: tokenKeys, kinds: f.config.Kinds, logger: f.logger},
+		door:   &door{keys: tokenKeys, kinds: f.config.Kinds, banned: f.registry.BanInView, logger: f.logger},
 		logger: f.logger,
 		minter: pass.NewMinter(key), registry: f.registry, waits: f.waits, metrics: metrics,
 		held: newHeld(f.config.TicketTTL), stopping: make(chan struct{}),

@@ -20,6 +20,7 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/broker"
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/process"
+	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
 func TestDoor(t *testing.T) {
@@ -28,8 +29,12 @@ func TestDoor(t *testing.T) {
 	if err := kinds.Decode(guildhall.DefaultKinds); err != nil {
 		t.Fatal(err)
 	}
-	d := &door{keys: pass.DevelopmentKeys(), kinds: kinds, logger: slog.New(slog.DiscardHandler)}
-	mine, err := pass.DevelopmentToken(pass.Token{Player: "p1", Groups: []guildhall.Group{dragons}})
+	outcast := guildhall.Group{Kind: "guild", ID: "outcast"}
+	banned := func(group guildhall.Group, player guildhall.PlayerID) (registry.Ban, bool) {
+		return registry.Ban{}, group == outcast && player == "p1"
+	}
+	d := &door{keys: pass.DevelopmentKeys(), kinds: kinds, banned: banned, logger: slog.New(slog.DiscardHandler)}
+	mine, err := pass.DevelopmentToken(pass.Token{Player: "p1", Groups: []guildhall.Group{dragons, outcast}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +49,7 @@ func TestDoor(t *testing.T) {
 		{"Basic " + mine, "guild:dragons", connect.CodeUnauthenticated},
 		{"Bearer x" + mine, "guild:dragons", connect.CodeUnauthenticated},
 		{"Bearer " + mine, "guild:wolves", connect.CodePermissionDenied},
+		{"Bearer " + mine, "guild:outcast", connect.CodePermissionDenied},
 		{"Bearer " + mine, "party:dragons", connect.CodePermissionDenied},
 		{"Bearer " + mine, "clan:dragons", connect.CodeInvalidArgument},
 		{"Bearer " + mine, "guild:", connect.CodeInvalidArgument},

@@ -132,6 +132,21 @@ func (l *lobby) see(ctx context.Context, method string, id ticketID, who visitor
 
 // await tells the player that they wait, and gives where the room is once it is known.
 func (l *lobby) await(ctx context.Context, id ticketID, seat *seat, waiting func(*guildhallv1.Waiting) error) (*guildhallv1.Placement, error) {
+	start := time.Now()
+	placement, err := l.awaitPlacement(ctx, id, seat, waiting)
+	end := "placed"
+	switch {
+	case errors.Is(err, errStopping):
+		end = "sent_away"
+	case err != nil:
+		end = "left"
+	}
+	l.metrics.waited.WithLabelValues(end).Observe(time.Since(start).Seconds())
+	return placement, err
+}
+
+// awaitPlacement is await without the clock.
+func (l *lobby) awaitPlacement(ctx context.Context, id ticketID, seat *seat, waiting func(*guildhallv1.Waiting) error) (*guildhallv1.Placement, error) {
 	if err := waiting(&guildhallv1.Waiting{TicketId: id.String(), Players: seat.wait.players.Load()}); err != nil {
 		return nil, err
 	}
@@ -182,6 +197,9 @@ func findLive(ctx context.Context, r *registry.Registry, group guildhall.Group) 
 
 // admit signs a pass.
 func (l *lobby) admit(who visitor, placement *guildhallv1.Placement, path string, since time.Time) (*guildhallv1.Assignment, error) {
+	if err := l.door.checkBan(who); err != nil { // they may have waited long
+		return nil, err
+	}
 	signed, expires, err := l.minter.Mint(pass.Pass{
 		Player: who.player, Group: who.group,
 		Host: guildhall.HostName(placement.GetHost()), Epoch: guildhall.Epoch(placement.GetEpoch()),

@@ -18,7 +18,9 @@ type metrics struct {
 	refused *prometheus.CounterVec
 	waiting prometheus.Gauge
 	filed   *prometheus.CounterVec
+	refiled prometheus.Counter
 	answers *prometheus.CounterVec
+	waited  *prometheus.HistogramVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -38,10 +40,18 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		filed: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "guildhall_frontend_tickets_filed_total", Help: "Tickets filed with Open Match, renewals included, by outcome: filed, failed.",
 		}, []string{"outcome"}),
+		refiled: factory.NewCounter(prometheus.CounterOpts{
+			Name: "guildhall_frontend_tickets_refiled_total", Help: "Tickets that were filed anew because no answer came: directors that died, or a fleet without room.",
+		}),
 		answers: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "guildhall_frontend_answers_total",
 			Help: "Waits that ended with a room, by how it became known: told (over NATS), found (by looking again).",
 		}, []string{"how"}),
+		waited: factory.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "guildhall_frontend_wait_seconds",
+			Help:    "How long players waited for a room that was not live, by how it ended: placed, left (they went away), sent_away (this frontend stopped).",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+		}, []string{"end"}),
 	}
 }
 

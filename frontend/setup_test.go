@@ -302,4 +302,21 @@ func (w *world) tell(filed *pb.Ticket, epoch uint64) {
 	}
 }
 
+// counter gives the sum of a counter, or the count of a histogram, over its labels.
+func (w *world) counter(name string) (sum float64) {
+	w.t.Helper()
+	families, err := w.frontend.config.Metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			for _, m := range family.GetMetric() {
+				sum += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return sum
+}
+
 var dragons = guildhall.Group{Kind: "guild", ID: "dragons"}

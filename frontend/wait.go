@@ -24,7 +24,8 @@ const (
 // also gives the ticket that is left in Open Match, if any, for the caller to withdraw.
 func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.Placement, id string) {
 	pause := firstFilePause
-	file := time.NewTimer(0) // when to file: now, again after a failure, or anew before the ticket expires
+	filings, renewal := 0, false
+	file := time.NewTimer(0) // when to file: now, again after a failure, or anew
 	defer file.Stop()
 	look := time.NewTicker(w.lookAgain)
 	defer look.Stop()
@@ -43,9 +44,15 @@ func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.P
 				continue
 			}
 			w.metrics.filed.WithLabelValues("filed").Inc()
-			w.withdraw(ctx, id) // the one that this one renews
+			if id != "" && !renewal {
+				w.metrics.refiled.Inc()
+			}
+			w.withdraw(ctx, id) // the one that this one replaces
 			id, pause = filed, firstFilePause
-			file.Reset(w.ticketTTL * 2 / 3)
+			filings++
+			var stays time.Duration
+			stays, renewal = w.stays(filings)
+			file.Reset(stays)
 		case <-look.C:
 			placement, gone := w.look(ctx, shared, id)
 			if placement != nil {
@@ -53,12 +60,25 @@ func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.P
 				return placement, id
 			}
 			if gone {
+				renewal = false
 				file.Reset(0)
 			}
 		case <-ctx.Done():
 			return nil, id
 		}
 	}
+}
+
+// stays gives how long the nth ticket of a wait stays before it is filed anew, and whether that is no more than the
+// renewal that keeps it from expiring. A director that died with a match in its hands leaves the tickets to Open Match's
+// pending timeout, a minute: a new ticket is matched at once. It doubles because a fleet that has no room would only be
+// asked more often.
+func (w *waits) stays(n int) (stays time.Duration, renewal bool) {
+	stays, longest := w.refileAfter, w.ticketTTL*2/3
+	for ; n > 1 && stays < longest; n-- {
+		stays *= 2
+	}
+	return min(stays, longest), stays >= longest
 }
 
 // create creates one ticket. It is not called off with ctx: a call that was would leave a ticket in Open Match of

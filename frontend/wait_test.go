@@ -153,3 +153,58 @@ func TestRoomIsFoundWhileOpenMatchIsAway(t *testing.T) {
 		t.Errorf("assigned %v", got)
 	}
 }
+
+// A director has died with the match in its hands: the ticket is pending in Open Match, and nobody looks after it. A new
+// one is filed in its place, and is matched at once.
+func TestTicketWithoutAnAnswerIsFiledAnew(t *testing.T) {
+	w := setup(t, func(c *Config) { c.RefileAfter = 50 * time.Millisecond })
+	p := w.enter(w.frontend, "p1", dragons)
+	p.waiting()
+	first := w.awaitFiled("there is a ticket", oneTicket)[0]
+	second := w.awaitFiled("there is another in its place", func(filed []*pb.Ticket) bool {
+		return len(filed) == 1 && filed[0].GetId() != first.GetId()
+	})[0]
+	w.tell(second, 4)
+	if got := p.assigned(); got.GetEpoch() != 4 {
+		t.Errorf("assigned %v", got)
+	}
+	w.awaitFiled("no ticket is left", noTicket)
+	if n := w.counter("guildhall_frontend_tickets_refiled_total"); n < 1 {
+		t.Errorf("%v tickets are counted as filed anew", n)
+	}
+	if n := w.counter("guildhall_frontend_wait_seconds"); n != 1 {
+		t.Errorf("%v waits are counted, want 1", n)
+	}
+}
+
+// The director was only slow: its answer to the ticket that has been replaced is as good.
+func TestAnswerToAReplacedTicket(t *testing.T) {
+	w := setup(t, func(c *Config) { c.RefileAfter = 50 * time.Millisecond })
+	p := w.enter(w.frontend, "p1", dragons)
+	p.waiting()
+	first := w.awaitFiled("there is a ticket", oneTicket)[0]
+	w.awaitFiled("it has been replaced", func(filed []*pb.Ticket) bool {
+		return len(filed) == 1 && filed[0].GetId() != first.GetId()
+	})
+	w.tell(first, 6)
+	if got := p.assigned(); got.GetEpoch() != 6 {
+		t.Errorf("assigned %v", got)
+	}
+	w.awaitFiled("no ticket is left", noTicket)
+}
+
+// A fleet without room is not asked more and more often.
+func TestTicketsStayLongerEachTime(t *testing.T) {
+	t.Parallel()
+	w := &waits{waitsConfig: waitsConfig{ticketTTL: 30 * time.Second, refileAfter: 5 * time.Second}}
+	for n, want := range map[int]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 3: 20 * time.Second, 4: 20 * time.Second, 1000: 20 * time.Second} {
+		stays, renewal := w.stays(n)
+		if stays != want || renewal != (want == 20*time.Second) {
+			t.Errorf("ticket %d stays %s, and renewal is %v; want %s", n, stays, renewal, want)
+		}
+	}
+	w.refileAfter = time.Hour
+	if stays, renewal := w.stays(1); stays != 20*time.Second || !renewal {
+		t.Errorf("a ticket stays %s and expires after 30s", stays)
+	}
+}

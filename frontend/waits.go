@@ -26,6 +26,8 @@ type waitsConfig struct {
 	shards    int
 	ticketTTL time.Duration
 	lookAgain time.Duration
+	// refileAfter is how long the first ticket of a wait stays without an answer before it is filed anew.
+	refileAfter time.Duration
 }
 
 // waits is who waits at this frontend, by group. All that wait for one group share a wait, which is one goroutine

@@ -60,10 +60,12 @@ func newBareHost(config HostConfig, metrics *metrics) *Host {
 	return &Host{host: h, doors: &door{host: h, keys: config.PassKeys}}
 }
 
-// Run holds the lease until ctx ends, moves the rooms away, waits until the sessions have ended, and gives the lease
+// Run keeps the registry's views, holds the lease until ctx ends, moves the rooms away, waits until the sessions have ended, and gives the lease
 // back.
 func (h *Host) Run(ctx context.Context) error {
 	return process.RunAll(ctx,
+		h.host.registry,
+		process.Func(h.host.evictBanned),
 		process.Func(h.host.keepLease),
 		process.Func(func(ctx context.Context) error {
 			<-ctx.Done()

@@ -20,7 +20,7 @@ type Config struct {
 	InternalAdvertise string          `split_words:"true" desc:"how directors reach it, host:port; if empty, the pod's address and the port of INTERNAL_LISTEN"`
 	Kinds             guildhall.Kinds `split_words:"true" default:"guild capacity=1000 idle=30s history=1000; party capacity=100 idle=10s history=200" desc:"the kinds of groups; all services must have the same"`
 	RoomsPerHost      int             `split_words:"true" default:"50" desc:"rooms that the host carries at most; 1 gives every group a game server of its own"`
-	HostIdleGrace     time.Duration   `split_words:"true" default:"60s" desc:"how long an allocated host without rooms stays before it shuts down"`
+	HostIdleGrace     time.Duration   `split_words:"true" default:"60s" desc:"how long an allocated host without rooms stays before it shuts down; directors keep those of the headroom every 5s, so it should be longer"`
 	LeaseTTL          time.Duration   `split_words:"true" default:"3s" desc:"how long a host lives without a sign of life; all services must have the same"`
 	BodyBytes         int             `split_words:"true" default:"4096" desc:"the largest message body"`
 	PassKeysFile      string          `split_words:"true" desc:"file with the Ed25519 public keys that passes are checked by (PEM)"`

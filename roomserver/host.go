@@ -1,11 +1,13 @@
 package roomserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +46,7 @@ type host struct {
 	closing    chan struct{} // closed when the state becomes closing
 	dirty      chan struct{} // holds one: the lease has something new to say
 	serveUntil atomic.Int64  // in nanoseconds on the clock of began
+	cutOff     *time.Timer   // fires when the lease has been lost for long; owned by keepLease
 	began      time.Time
 	players    atomic.Int64
 
@@ -52,6 +55,8 @@ type host struct {
 	slots   map[guildhall.Group]*slot // guarded by mu
 	changed chan struct{}             // guarded by mu; closed and replaced when state or slots change
 	idle    *time.Timer               // guarded by mu; runs while the host may close and has no slots
+	closeAt time.Time                 // guarded by mu; when idle is due
+	used    bool                      // guarded by mu; whether there was ever a room
 	running sync.WaitGroup            // rooms that run
 }
 
@@ -130,6 +135,22 @@ func (h *host) disown(ctx context.Context, group guildhall.Group, epoch guildhal
 	}
 }
 
+// disownUnused gives a claim back if its room is neither here nor being opened. The slot is taken meanwhile: whoever comes
+// for the room waits, and finds it gone.
+func (h *host) disownUnused(ctx context.Context, group guildhall.Group, epoch guildhall.Epoch) (unused bool) {
+	s, mine, err := h.take(group, epoch)
+	if err == nil && !mine || errors.Is(err, errNotClaimed) {
+		return false // it is here, or a later one is
+	}
+	h.disown(ctx, group, epoch)
+	if mine {
+		s.err = errNotClaimed
+		h.free(group, s)
+		close(s.opened)
+	}
+	return true
+}
+
 // take gives the group's slot: a new one, for the caller to fill, or the one that is there.
 func (h *host) take(group guildhall.Group, epoch guildhall.Epoch) (s *slot, mine bool, err error) {
 	h.mu.Lock()
@@ -169,6 +190,7 @@ func (h *host) fill(ctx context.Context, group guildhall.Group, s *slot) {
 		return
 	}
 	h.allocated() // whoever gave us a room was given us by Agones, even if we have not heard yet
+	h.use()
 	h.running.Go(func() {
 		s.room.run()
 		h.free(group, s)
@@ -228,6 +250,7 @@ func (h *host) changeLocked() {
 	idle := h.mayClose() && len(h.slots) == 0
 	switch {
 	case idle && h.idle == nil:
+		h.closeAt = time.Now().Add(h.idleGrace)
 		h.idle = time.AfterFunc(h.idleGrace, h.closeIfIdle)
 	case !idle && h.idle != nil:
 		h.idle.Stop()
@@ -258,11 +281,35 @@ func (h *host) mayClose() bool {
 	return h.state == registry.HostAllocated || h.state == registry.HostDraining
 }
 
-// closeIfIdle ends an allocated or drained host that nobody uses, or ever used.
+// use notes that the host has been of use.
+func (h *host) use() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.used = true
+}
+
+// keep begins the idle grace anew: the host is wanted as headroom.
+func (h *host) keep() error {
+	h.allocated() // whoever keeps us was given us by Agones, even if we have not heard yet
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state.Leaving() {
+		return errHostLeaving
+	}
+	if h.idle != nil {
+		h.closeAt = time.Now().Add(h.idleGrace)
+		h.idle.Reset(h.idleGrace)
+	}
+	return nil
+}
+
+// closeIfIdle ends an allocated or drained host that nobody uses, or ever used. The timer may have fired just before
+// the grace began anew: it comes again.
 func (h *host) closeIfIdle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.mayClose() && len(h.slots) == 0 && h.idle != nil {
+	if h.mayClose() && len(h.slots) == 0 && h.idle != nil && !time.Now().Before(h.closeAt) {
+		h.metrics.closedIdle(h.used)
 		h.state = registry.HostClosing
 		h.changeLocked()
 		close(h.closing)
@@ -276,7 +323,7 @@ func (h *host) countRooms() (int, <-chan struct{}) {
 	return len(h.slots), h.changed
 }
 
-// openRooms lists the rooms that are open.
+// openRooms lists the rooms that are open, by group.
 func (h *host) openRooms() []*room {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -290,6 +337,7 @@ func (h *host) openRooms() []*room {
 		default:
 		}
 	}
+	slices.SortFunc(rooms, func(a, b *room) int { return cmp.Compare(a.group.Key(), b.group.Key()) })
 	return rooms
 }
 
@@ -301,6 +349,15 @@ func (h *host) room(group guildhall.Group) *room {
 		}
 	}
 	return nil
+}
+
+// evictBanned sends away, until ctx ends, whoever is here and banned. Whoever comes later is refused by the room.
+func (h *host) evictBanned(ctx context.Context) error {
+	return h.registry.WatchBans(ctx, func(group guildhall.Group, player guildhall.PlayerID, ban registry.Ban) {
+		if r := h.room(group); r != nil {
+			r.post(ctx, &evict{player: player, reason: cmp.Or(ban.Reason, "you are banned from this room"), evicted: make(chan int, 1)})
+		}
+	})
 }
 
 // drain takes no more rooms and moves those that are here away; it returns when the last one has gone.

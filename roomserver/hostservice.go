@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
@@ -33,7 +34,8 @@ func (h *hostService) OpenRoom(ctx context.Context, request *guildhallv1.OpenRoo
 	if _, err := h.host.open(ctx, group, guildhall.Epoch(request.GetEpoch())); err != nil {
 		return nil, status.Error(openCode(err), err.Error())
 	}
-	return &guildhallv1.OpenRoomResponse{}, nil
+	rooms, _ := h.host.countRooms()
+	return &guildhallv1.OpenRoomResponse{Rooms: uint32(rooms)}, nil
 }
 
 func openCode(err error) codes.Code {
@@ -50,6 +52,29 @@ func openCode(err error) codes.Code {
 	return codes.Internal
 }
 
+// Keep begins the idle grace anew.
+func (h *hostService) Keep(context.Context, *guildhallv1.KeepRequest) (*guildhallv1.KeepResponse, error) {
+	if err := h.host.keep(); err != nil {
+		return nil, status.Error(openCode(err), err.Error())
+	}
+	return &guildhallv1.KeepResponse{IdleGrace: durationpb.New(h.host.idleGrace)}, nil
+}
+
+// Disown gives back claims that have no room here.
+func (h *hostService) Disown(ctx context.Context, request *guildhallv1.DisownRequest) (*guildhallv1.DisownResponse, error) {
+	response := &guildhallv1.DisownResponse{}
+	for _, claim := range request.GetClaims() {
+		group, err := guildhall.ParseGroup(claim.GetGroup())
+		if err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		if h.host.disownUnused(ctx, group, guildhall.Epoch(claim.GetEpoch())) {
+			response.Disowned++
+		}
+	}
+	return response, nil
+}
+
 // Evict ends every session of a player in one room.
 func (h *hostService) Evict(ctx context.Context, request *guildhallv1.EvictRequest) (*guildhallv1.EvictResponse, error) {
 	group, groupErr := guildhall.ParseGroup(request.GetGroup())
@@ -62,7 +87,7 @@ func (h *hostService) Evict(ctx context.Context, request *guildhallv1.EvictReque
 	if room == nil {
 		return nil, notHere
 	}
-	asked := &evict{player: player, evicted: make(chan int, 1)}
+	asked := &evict{player: player, reason: "you were removed from the room", evicted: make(chan int, 1)}
 	if !room.post(ctx, asked) {
 		return nil, notHere
 	}

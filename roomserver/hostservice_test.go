@@ -269,3 +269,57 @@ func TestTheGraceOfAnIdleHost(t *testing.T) {
 		}
 	})
 }
+
+// A claim of this host that has no room here is given back; one that has, or that is another by now, is left alone.
+func TestDisown(t *testing.T) {
+	b := setup(t)
+	h := b.host("h1")
+	open, unused, elsewhere := h.openRoom(dragons), b.claim(otherGroup, "h1"), b.claim(group(1), "h1")
+	later := b.claim(group(1), "h2")
+	m := h.join("p1", open, nil)
+	request := &guildhallv1.DisownRequest{}
+	for _, claim := range []registry.Claim{open, unused, elsewhere} {
+		request.Claims = append(request.Claims, &guildhallv1.HeldClaim{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
+	}
+	for _, want := range []uint32{2, 2} { // two have no room; asking again is no harm
+		response, err := h.internal.Disown(b.ctx, request)
+		if err != nil || response.GetDisowned() != want {
+			t.Errorf("Disown: %v, %v; want %d", response, err, want)
+		}
+	}
+	if claim, err := b.registry.Claim(b.ctx, otherGroup); !errors.Is(err, registry.ErrNoClaim) {
+		t.Errorf("the claim without a room is %+v, %v", claim, err)
+	}
+	if claim, err := b.registry.Claim(b.ctx, group(1)); err != nil || claim.Epoch != later.Epoch {
+		t.Errorf("the claim of another host is %+v, %v", claim, err)
+	}
+	m.say("1", "the room goes on")
+	m.acked("1")
+	h.open(b.claim(otherGroup, "h1"))
+	if rooms, _ := h.countRooms(); rooms != 2 {
+		t.Errorf("%d rooms, want 2", rooms)
+	}
+}
+
+// Whoever comes for a room whose claim is being given back finds it opened or gone, never both.
+func TestDisownRacesOpening(t *testing.T) {
+	b := setup(t)
+	h := b.host("h1")
+	for n := range 30 {
+		claim := b.claim(group(n), "h1")
+		var racing sync.WaitGroup
+		racing.Go(func() { h.disownUnused(b.ctx, claim.Group, claim.Epoch) })
+		var err error
+		racing.Go(func() { _, err = h.host.open(b.ctx, claim.Group, claim.Epoch) })
+		racing.Wait()
+		now, claimErr := b.registry.Claim(b.ctx, claim.Group)
+		switch {
+		case err == nil && (claimErr != nil || now.Epoch != claim.Epoch):
+			t.Fatalf("round %d: the room is open and its claim is gone: %v", n, claimErr)
+		case err != nil && !errors.Is(err, errNotClaimed):
+			t.Fatalf("round %d: %v", n, err)
+		case err != nil && !errors.Is(claimErr, registry.ErrNoClaim):
+			t.Fatalf("round %d: no room, and the claim is %+v, %v", n, now, claimErr)
+		}
+	}
+}

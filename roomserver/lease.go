@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"github.com/guildhall-dev/guildhall/internal/process"
@@ -121,6 +122,31 @@ func skip[T any](c <-chan T) {
 // extend lets the host serve on the strength of a renewal sent at the given instant.
 func (h *host) extend(sent time.Time) {
 	h.serveUntil.Store(int64(h.registry.ServeUntil(sent).Sub(h.began)))
+	if h.cutOff == nil {
+		h.cutOff = time.AfterFunc(h.holdOn(), h.sendAway)
+		return
+	}
+	h.cutOff.Reset(h.holdOn())
+}
+
+// holdTTLs is for how many times the life of a lease a host without one holds its members.
+const holdTTLs = 10
+
+// holdOn gives how long a host without a lease holds its members, in case that it is not alone: when all hosts have lost
+// NATS there is nowhere to go. Each holds them for another while, or they would all come at once.
+func (h *host) holdOn() time.Duration {
+	spread := fnv.New32a()
+	_, _ = spread.Write([]byte(h.name)) // it never fails
+	most := holdTTLs * h.registry.LeaseTTL()
+	return most + most/2*time.Duration(spread.Sum32()%100)/100
+}
+
+// sendAway has the members of a host that has been cut off for long enter again: it may be the only one, and their rooms
+// may be elsewhere. Claims that are still its own when it is back are good for whoever is sent here again.
+func (h *host) sendAway() {
+	for _, r := range h.openRooms() {
+		r.stop(endCutOff)
+	}
 }
 
 // mayServe says whether the host's lease surely still stands.
@@ -133,11 +159,14 @@ func (h *host) mayServe() bool {
 func (h *host) verifyRooms(ctx context.Context) error {
 	var errs []error
 	for _, r := range h.openRooms() {
-		_, err := h.claim(ctx, r.group, r.epoch)
+		claim, err := h.registry.Claim(ctx, r.group)
 		switch {
-		case errors.Is(err, errNotClaimed):
+		case err == nil && claim.Host == h.name && claim.Epoch == r.epoch:
+		case err == nil && claim.Epoch < r.epoch: // a node of NATS that is cut off and does not know
+			errs = append(errs, fmt.Errorf("room %s: the registry answers with epoch %d, and there is %d", r.group, claim.Epoch, r.epoch))
+		case err == nil, errors.Is(err, registry.ErrNoClaim):
 			r.stop(endFenced)
-		case err != nil:
+		default:
 			errs = append(errs, fmt.Errorf("room %s: %w", r.group, err))
 		}
 	}

@@ -150,6 +150,26 @@ func TestAnAppendFromThePast(t *testing.T) {
 	}
 }
 
+// A host that alone is cut off holds its members for a while, and then lets them go: their room may be elsewhere.
+func TestAHostThatStaysCutOffSendsItsMembersAway(t *testing.T) {
+	b := setupLease(t, shortLease)
+	c := b.cable()
+	h, _ := b.leasedHost(c)
+	listener := h.join("p1", h.openRoom(dragons), nil)
+	c.cut()
+	listener.endsWith(guildhallv1.CloseCode_CLOSE_CODE_MOVED, true)
+	if h.mayServe() || !b.isDead(h) {
+		t.Error("it was sent away by a host that has its lease")
+	}
+	c.mend()
+	b.eventually("the host serves again", h.mayServe)
+	claim, err := b.registry.Claim(b.ctx, dragons)
+	if err != nil || claim.Host != h.name {
+		t.Fatalf("the claim is %+v, %v; nobody else wanted it", claim, err)
+	}
+	h.join("p1", claim, nil)
+}
+
 // The claim is another's and this host does not know: the log tells it, and it sends its members away.
 func TestAFencedRoomAcksNothingMore(t *testing.T) {
 	b := setup(t)

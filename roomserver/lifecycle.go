@@ -115,10 +115,12 @@ func (l *lifecycle) read(server *sdk.GameServer) (identity, error) {
 // Shutdown once the host is of no use to anybody. After that it waits to be stopped: a game server that exits
 // before Agones has taken note may be left Allocated for ever.
 func (l *lifecycle) run(ctx context.Context, host *host, admin *process.Admin) error {
-	select {
-	case <-host.leased:
-	case <-ctx.Done():
-		return nil
+	for _, known := range []<-chan struct{}{host.leased, host.registry.Synced()} { // its own lease, and who is banned
+		select {
+		case <-known:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	if err := l.call(ctx, "Ready", l.sdk.Ready); err != nil {
 		return err

@@ -88,7 +88,7 @@ func (b *bundle) connect(url string, ttl time.Duration) (*registry.Registry, *ro
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(closeAndWait(conn))
-	r, err := registry.Open(b.ctx, js, registry.Config{LeaseTTL: ttl})
+	r, err := registry.Open(b.ctx, js, registry.Config{LeaseTTL: ttl, Bans: true})
 	if err != nil {
 		b.t.Fatal(err)
 	}

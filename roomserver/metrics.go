@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,12 +18,13 @@ type metrics struct {
 	dropped       *prometheus.CounterVec
 	closed        *prometheus.CounterVec
 	leaseLosses   prometheus.Counter
+	idleShutdowns *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
 	factory := promauto.With(registry)
 	buckets := prometheus.ExponentialBuckets(0.00025, 2, 16)
-	return &metrics{
+	m := &metrics{
 		rooms: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "guildhall_host_rooms", Help: "Rooms on this host.",
 		}),
@@ -50,7 +52,15 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		leaseLosses: factory.NewCounter(prometheus.CounterOpts{
 			Name: "guildhall_host_lease_losses_total", Help: "Times that the lease was lost.",
 		}),
+		idleShutdowns: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "guildhall_host_idle_shutdowns_total",
+			Help: "Times that this host ended because it was idle, by whether it ever had a room. One that had none was allocated in vain: as headroom, or by a reply that was lost.",
+		}, []string{"used"}),
 	}
+	for _, used := range []bool{true, false} {
+		m.idleShutdowns.WithLabelValues(strconv.FormatBool(used)) // shown as 0 from the start: the host does not live long after the 1
+	}
+	return m
 }
 
 func outcome(good string, err error) string {
@@ -69,4 +79,8 @@ func (m *metrics) appended(took time.Duration, messages int, err error) {
 	if err == nil {
 		m.messages.Add(float64(messages))
 	}
+}
+
+func (m *metrics) closedIdle(used bool) {
+	m.idleShutdowns.WithLabelValues(strconv.FormatBool(used)).Inc()
 }

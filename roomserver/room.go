@@ -77,11 +77,12 @@ const (
 	endMoved                 // the host is draining
 	endFenced                // the room is another host's
 	endBroken                // the log is not as this host left it
+	endCutOff                // the host has had no lease for long
 )
 
 // String names a reason, for logs.
 func (e end) String() string {
-	return [...]string{"none", "idle", "moved", "fenced", "broken"}[e]
+	return [...]string{"none", "idle", "moved", "fenced", "broken", "cut off"}[e]
 }
 
 func newRoom(h *host, claim registry.Claim, writer *roomlog.Writer, history []*guildhallv1.Message) *room {
@@ -128,7 +129,7 @@ func (r *room) run() {
 		why = r.flush(why)
 	}
 	close(r.over)
-	if why != endFenced {
+	if why != endFenced && why != endCutOff {
 		r.release()
 	}
 	r.dismiss(moved)

@@ -86,7 +86,9 @@ func (s *Server) connect() error {
 		return err
 	}
 	s.nats = conn
-	s.registry, err = registry.Open(ctx, js, registry.Config{LeaseTTL: s.config.LeaseTTL, Replicas: s.config.NATSReplicas})
+	s.registry, err = registry.Open(ctx, js, registry.Config{
+		LeaseTTL: s.config.LeaseTTL, Replicas: s.config.NATSReplicas, Bans: true, Logger: s.logger,
+	})
 	if err != nil {
 		return err
 	}
@@ -144,6 +146,8 @@ func (s *Server) serve(ctx context.Context, bare *Host) error {
 	guildhallv1.RegisterHostServiceServer(internal, bare.HostService())
 	return process.RunAll(ctx,
 		s.admin,
+		s.registry,
+		process.Func(host.evictBanned),
 		process.Func(host.keepLease),
 		process.Func(func(ctx context.Context) error {
 			return internal.Serve(ctx, s.internal, s.config.StopGrace)

@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -31,6 +32,10 @@ type sit struct {
 // between, for all of it is queued here and now.
 func (e *sit) apply(r *room) {
 	s := e.session
+	if ban, banned := r.host.registry.BanInView(r.group, s.player); banned {
+		e.refused <- evicted(cmp.Or(ban.Reason, "you are banned from this room"))
+		return
+	}
 	if r.present[s.player] == 0 && len(r.present) >= r.rules.Capacity {
 		e.refused <- &guildhallv1.Closed{
 			Code:   guildhallv1.CloseCode_CLOSE_CODE_FULL,
@@ -126,7 +131,12 @@ func (e *rise) apply(r *room) { r.forget(e.session) }
 // evict is an operator removing a player.
 type evict struct {
 	player  guildhall.PlayerID
+	reason  string   // for the player to read
 	evicted chan int // how many sessions were ended; holds one
+}
+
+func evicted(reason string) *guildhallv1.Closed {
+	return &guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_EVICTED, Reason: reason}
 }
 
 // apply ends every session of the player.
@@ -135,7 +145,7 @@ func (e *evict) apply(r *room) {
 	for s := range r.sessions {
 		if s.player == e.player {
 			r.forget(s)
-			s.end(&guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_EVICTED, Reason: "you were removed from the room"})
+			s.end(evicted(e.reason))
 			ended++
 		}
 	}

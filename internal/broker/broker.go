@@ -3,7 +3,6 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -66,11 +65,4 @@ func redacted(urls string) string {
 		shown = append(shown, parsed.Redacted())
 	}
 	return strings.Join(shown, ",")
-}
-
-// IsWrongSequence says whether a write was refused because it names another revision or sequence than the last.
-func IsWrongSequence(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
 }

@@ -73,21 +73,12 @@ func (n *Nodes) URL() string {
 	return strings.Join(urls, ",")
 }
 
-// awaitLeader waits until every node knows of a leader of JetStream.
+// awaitLeader waits until JetStream has a leader that knows of every node, and every node knows of it.
 func (n *Nodes) awaitLeader() error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	late := time.After(startWithin)
-	for {
-		current := 0
-		for _, node := range n.Servers {
-			if node.nats.JetStreamIsCurrent() {
-				current++
-			}
-		}
-		if current == len(n.Servers) {
-			return nil
-		}
+	for !n.isComplete() {
 		select {
 		case <-ticker.C:
 		case <-late:
@@ -95,6 +86,18 @@ func (n *Nodes) awaitLeader() error {
 			return errors.New("NATS: the cluster has no leader")
 		}
 	}
+	return nil
+}
+
+func (n *Nodes) isComplete() bool {
+	known := 0
+	for _, node := range n.Servers {
+		if !node.nats.JetStreamIsCurrent() {
+			return false
+		}
+		known = max(known, len(node.nats.JetStreamClusterPeers())) // only the leader knows; it gives streams to no others
+	}
+	return known == len(n.Servers)
 }
 
 // FreePorts finds so many ports of the loopback interface that nobody listens on.

@@ -106,6 +106,8 @@ func unusual(t *testing.T, of any, i int) any {
 		return time.Duration(i+1)*time.Hour + 1500*time.Millisecond
 	case slog.Level:
 		return slog.LevelWarn
+	case director.Headroom:
+		return director.Headroom(10_000 + i)
 	case guildhall.Kinds:
 		return guildhall.Kinds{"clan": {Capacity: 7, IdleGrace: 90 * time.Second, History: 3}, "raid": {Capacity: 1, IdleGrace: time.Millisecond, History: 9}}
 	}

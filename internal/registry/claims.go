@@ -49,7 +49,7 @@ type claimRecord struct {
 
 // Claim reads the claim of a group; [ErrNoClaim] if there is none.
 func (r *Registry) Claim(ctx context.Context, group guildhall.Group) (Claim, error) {
-	entry, err := r.claims.Get(ctx, group.Key())
+	entry, err := get(ctx, r.claims, group.Key())
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrKeyDeleted) {
 		return Claim{}, ErrNoClaim
 	}
@@ -82,36 +82,39 @@ func (r *Registry) Take(ctx context.Context, group guildhall.Group, host guildha
 	if err != nil {
 		return Claim{}, fmt.Errorf("encoding the claim of %s: %w", group, err)
 	}
-	var revision uint64
-	if over == 0 {
-		revision, err = r.claims.Create(ctx, group.Key(), value)
-	} else {
-		revision, err = r.claims.Update(ctx, group.Key(), value, uint64(over))
-	}
+	revision, err := broker.Write(ctx, func(ctx context.Context) (uint64, error) {
+		if over == 0 {
+			return r.claims.Create(ctx, group.Key(), value)
+		}
+		return r.claims.Update(ctx, group.Key(), value, uint64(over))
+	})
 	if err == nil {
 		return Claim{Group: group, Host: host, Epoch: guildhall.Epoch(revision), Since: time.Now()}, nil
 	}
-	return r.afterTake(ctx, group, record, err)
+	return r.afterTake(ctx, group, record, over, err)
 }
 
-// afterTake finds out how a write ended that did not say so. Even a refusal is no answer: the client library
-// may have sent the write twice, and the second is refused because of the first.
-func (r *Registry) afterTake(ctx context.Context, group guildhall.Group, mine claimRecord, cause error) (Claim, error) {
-	entry, err := r.claims.Get(ctx, group.Key())
+// afterTake finds out how a write ended that did not say so. Even a refusal is no answer: the write may have been sent
+// twice, and the second refused because of the first. A later claim is an answer even to a write of unknown outcome: that
+// one is over, or will be refused.
+func (r *Registry) afterTake(ctx context.Context, group guildhall.Group, mine claimRecord, over guildhall.Epoch, cause error) (Claim, error) {
+	later := false
+	entry, err := get(ctx, r.claims, group.Key())
 	if err == nil {
+		later = entry.Revision() > uint64(over)
 		claim, record, err := decodeClaim(entry)
 		if err == nil && record == mine {
 			return claim, nil
 		}
 	}
-	if isConflict(cause) {
+	if later || isConflict(cause) {
 		return Claim{}, ErrClaimLost
 	}
 	return Claim{}, fmt.Errorf("claiming %s for %s: %w", group, mine.Host, cause)
 }
 
 // isConflict says whether a write was refused because of another. The key-value client does not translate every such
-// refusal: not the code of a replicated stream, and not that of a key made over a delete marker.
+// refusal: not that of a key made over a delete marker.
 func isConflict(err error) bool {
 	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) || broker.IsWrongSequence(err)
 }
@@ -128,31 +131,21 @@ func (r *Registry) Release(ctx context.Context, claim Claim) error {
 	return fmt.Errorf("releasing the claim of %s: %w", claim.Group, err)
 }
 
-// Claims lists every claim, by group.
+// Claims lists every claim, by group. A record that does not decode is left out, and the logger is told: it is one group's
+// trouble, not everybody's.
 func (r *Registry) Claims(ctx context.Context) ([]Claim, error) {
-	watcher, err := r.claims.WatchAll(ctx, jetstream.IgnoreDeletes())
+	var claims []Claim
+	err := r.list(ctx, r.claims, func(entry jetstream.KeyValueEntry) {
+		claim, _, err := decodeClaim(entry)
+		if err != nil {
+			r.logger.Error("a claim is left out", "key", entry.Key(), "error", err)
+			return
+		}
+		claims = append(claims, claim)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing claims: %w", err)
 	}
-	defer func() { _ = watcher.Stop() }() // it only ends the subscription
-	var claims []Claim
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("listing claims: %w", ctx.Err())
-		case entry, open := <-watcher.Updates():
-			if !open {
-				return nil, errors.New("listing claims: the watch broke")
-			}
-			if entry == nil { // all that was there has been told
-				slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Group.String(), b.Group.String()) })
-				return claims, nil
-			}
-			claim, _, err := decodeClaim(entry)
-			if err != nil {
-				return nil, err
-			}
-			claims = append(claims, claim)
-		}
-	}
+	slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Group.String(), b.Group.String()) })
+	return claims, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/broker"
 )
 
 // ErrNoLease says that the host is not alive, as far as the registry knows: its claims may be taken over.
@@ -69,14 +70,20 @@ func (r *Registry) Grant(ctx context.Context, lease Lease) (*Grant, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the lease of %s: %w", lease.Host, err)
 	}
-	revision, err := r.leases.Create(ctx, string(lease.Host), value)
-	if isConflict(err) {
-		return nil, fmt.Errorf("%w: %s is held by another process", ErrLeaseLost, lease.Host)
+	grant := &Grant{registry: r, host: lease.Host}
+	grant.revision, err = broker.Write(ctx, func(ctx context.Context) (uint64, error) {
+		return r.leases.Create(ctx, string(lease.Host), value)
+	})
+	if isConflict(err) { // perhaps with our own, from a grant whose reply was lost: it would be in our way until it expires
+		err = grant.over(ctx, lease, value)
+	}
+	if errors.Is(err, ErrLeaseLost) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("granting the lease of %s: %w", lease.Host, err)
 	}
-	return &Grant{registry: r, host: lease.Host, revision: revision}, nil
+	return grant, nil
 }
 
 // Renew renews the lease and says what is new of the host. [ErrLeaseLost] is final for this grant; after any
@@ -86,25 +93,40 @@ func (g *Grant) Renew(ctx context.Context, lease Lease) error {
 	if err != nil {
 		return fmt.Errorf("encoding the lease of %s: %w", g.host, err)
 	}
-	revision, err := g.registry.leases.Update(ctx, string(g.host), value, g.revision)
+	err = g.update(ctx, value)
 	if isConflict(err) {
-		if err := g.adopt(ctx, lease); err != nil {
-			return err
-		}
-		revision, err = g.registry.leases.Update(ctx, string(g.host), value, g.revision)
+		err = g.over(ctx, lease, value)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrLeaseLost) {
 		return fmt.Errorf("renewing the lease of %s: %w", g.host, err)
 	}
-	g.revision = revision
-	return nil
+	return err
+}
+
+// update writes the lease behind the revision that this grant knows.
+func (g *Grant) update(ctx context.Context, value []byte) error {
+	revision, err := broker.Write(ctx, func(ctx context.Context) (uint64, error) {
+		return g.registry.leases.Update(ctx, string(g.host), value, g.revision)
+	})
+	if err == nil {
+		g.revision = revision
+	}
+	return err
+}
+
+// over writes the lease over what is there, if that is our own.
+func (g *Grant) over(ctx context.Context, lease Lease, value []byte) error {
+	if err := g.adopt(ctx, lease); err != nil {
+		return err
+	}
+	return g.update(ctx, value)
 }
 
 // adopt looks whether a conflict was with our own earlier write whose reply was lost, and takes its revision if
 // so. That is no renewal yet: the lease lives on from that earlier write, the host would reckon from this one. The
 // lease carries the process id, which two processes of one name on one machine do not share.
 func (g *Grant) adopt(ctx context.Context, lease Lease) error {
-	entry, err := g.registry.leases.Get(ctx, string(g.host))
+	entry, err := get(ctx, g.registry.leases, string(g.host))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return fmt.Errorf("%w: %s", ErrLeaseLost, g.host)
 	}
@@ -130,7 +152,7 @@ func (g *Grant) Return(ctx context.Context) error {
 
 // Host reads the lease of a host from the registry itself, not from the view; [ErrNoLease] if there is none.
 func (r *Registry) Host(ctx context.Context, name guildhall.HostName) (Lease, error) {
-	entry, err := r.leases.Get(ctx, string(name))
+	entry, err := get(ctx, r.leases, string(name))
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrKeyDeleted) {
 		return Lease{}, ErrNoLease
 	}

@@ -38,58 +38,61 @@ func TestNoLease(t *testing.T) {
 
 func TestLeaseExpires(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	grant := b.grant(alive("h"))
-	b.awaitView("the host to come", func() bool { _, found := b.HostInView("h"); return found })
-	b.awaitView("the host to expire", func() bool { _, found := b.HostInView("h"); return !found })
-	if _, err := b.Host(b.ctx, "h"); !errors.Is(err, ErrNoLease) {
-		t.Errorf("Host after expiry: %v, want ErrNoLease", err)
-	}
-	if err := grant.Renew(b.ctx, alive("h")); !errors.Is(err, ErrLeaseLost) {
-		t.Errorf("Renew after expiry: %v, want ErrLeaseLost", err)
-	}
-	if _, err := b.Host(b.ctx, "h"); !errors.Is(err, ErrNoLease) {
-		t.Errorf("the refused renewal revived the host: %v", err)
-	}
-	b.grant(alive("h"))
+	onBoth(t, func(t *testing.T, b *bench) {
+		grant := b.grant(alive("h"))
+		b.awaitView("the host to come", func() bool { _, found := b.HostInView("h"); return found })
+		b.awaitView("the host to expire", func() bool { _, found := b.HostInView("h"); return !found })
+		if _, err := b.Host(b.ctx, "h"); !errors.Is(err, ErrNoLease) {
+			t.Errorf("Host after expiry: %v, want ErrNoLease", err)
+		}
+		if err := grant.Renew(b.ctx, alive("h")); !errors.Is(err, ErrLeaseLost) {
+			t.Errorf("Renew after expiry: %v, want ErrLeaseLost", err)
+		}
+		if _, err := b.Host(b.ctx, "h"); !errors.Is(err, ErrNoLease) {
+			t.Errorf("the refused renewal revived the host: %v", err)
+		}
+		b.grant(alive("h"))
+	})
 }
 
 func TestSecondGrantOfHeldNameIsLost(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	first := b.grant(alive("h"))
-	other := alive("h")
-	other.PID, other.Rooms = 2, 9
-	if _, err := b.Grant(b.ctx, other); !errors.Is(err, ErrLeaseLost) {
-		t.Fatalf("a second process got the same name: %v, want ErrLeaseLost", err)
-	}
-	if got, err := b.Host(b.ctx, "h"); err != nil || got != alive("h") {
-		t.Errorf("the refused grant changed the lease: %+v, %v", got, err)
-	}
-	if err := first.Renew(b.ctx, alive("h")); err != nil {
-		t.Errorf("the holder cannot renew: %v", err)
-	}
+	onBoth(t, func(t *testing.T, b *bench) {
+		first := b.grant(alive("h"))
+		other := alive("h")
+		other.PID, other.Rooms = 2, 9
+		if _, err := b.Grant(b.ctx, other); !errors.Is(err, ErrLeaseLost) {
+			t.Fatalf("a second process got the same name: %v, want ErrLeaseLost", err)
+		}
+		if got, err := b.Host(b.ctx, "h"); err != nil || got != alive("h") {
+			t.Errorf("the refused grant changed the lease: %+v, %v", got, err)
+		}
+		if err := first.Renew(b.ctx, alive("h")); err != nil {
+			t.Errorf("the holder cannot renew: %v", err)
+		}
+	})
 }
 
 func TestRenewOfAnotherProcessesLeaseIsLost(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	old := b.grant(alive("h"))
-	if err := old.Return(b.ctx); err != nil {
-		t.Fatal(err)
-	}
-	young := alive("h")
-	young.PID = 2
-	b.grant(young)
-	if err := old.Renew(b.ctx, alive("h")); !errors.Is(err, ErrLeaseLost) {
-		t.Errorf("Renew of a lease that is another process's: %v, want ErrLeaseLost", err)
-	}
-	if err := old.Return(b.ctx); err != nil {
-		t.Errorf("Return of a lease that is another process's: %v", err)
-	}
-	if got, err := b.Host(b.ctx, "h"); err != nil || got != young {
-		t.Errorf("the old process disturbed the new one's lease: %+v, %v", got, err)
-	}
+	onBoth(t, func(t *testing.T, b *bench) {
+		old := b.grant(alive("h"))
+		if err := old.Return(b.ctx); err != nil {
+			t.Fatal(err)
+		}
+		young := alive("h")
+		young.PID = 2
+		b.grant(young)
+		if err := old.Renew(b.ctx, alive("h")); !errors.Is(err, ErrLeaseLost) {
+			t.Errorf("Renew of a lease that is another process's: %v, want ErrLeaseLost", err)
+		}
+		if err := old.Return(b.ctx); err != nil {
+			t.Errorf("Return of a lease that is another process's: %v", err)
+		}
+		if got, err := b.Host(b.ctx, "h"); err != nil || got != young {
+			t.Errorf("the old process disturbed the new one's lease: %+v, %v", got, err)
+		}
+	})
 }
 
 func TestReturnedLeaseIsGoneAtOnce(t *testing.T) {
@@ -112,49 +115,51 @@ func TestReturnedLeaseIsGoneAtOnce(t *testing.T) {
 // must write again: the host reckons its time from when it sent that one, the registry from what it last stored.
 func TestRenewAfterLostReplyRenews(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	grant := b.grant(alive("h"))
-	before := grant.revision
-	if err := grant.Renew(b.ctx, alive("h")); err != nil {
-		t.Fatal(err)
-	}
-	lost := grant.revision
-	grant.revision = before // as if the reply had not come
+	onBoth(t, func(t *testing.T, b *bench) {
+		grant := b.grant(alive("h"))
+		before := grant.revision
+		if err := grant.Renew(b.ctx, alive("h")); err != nil {
+			t.Fatal(err)
+		}
+		lost := grant.revision
+		grant.revision = before // as if the reply had not come
 
-	draining := alive("h")
-	draining.State = HostDraining
-	if err := grant.Renew(b.ctx, draining); err != nil {
-		t.Fatalf("a lost reply cost the lease: %v", err)
-	}
-	entry, err := b.leases.Get(b.ctx, "h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if entry.Revision() == lost || entry.Revision() != grant.revision {
-		t.Errorf("Renew said nil and left the lease at revision %d of the lost renewal (grant: %d)", entry.Revision(), grant.revision)
-	}
-	if got, err := b.Host(b.ctx, "h"); err != nil || got != draining {
-		t.Errorf("what the renewal said is not in the registry: %+v, %v", got, err)
-	}
+		draining := alive("h")
+		draining.State = HostDraining
+		if err := grant.Renew(b.ctx, draining); err != nil {
+			t.Fatalf("a lost reply cost the lease: %v", err)
+		}
+		entry, err := b.leases.Get(b.ctx, "h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if entry.Revision() == lost || entry.Revision() != grant.revision {
+			t.Errorf("Renew said nil and left the lease at revision %d of the lost renewal (grant: %d)", entry.Revision(), grant.revision)
+		}
+		if got, err := b.Host(b.ctx, "h"); err != nil || got != draining {
+			t.Errorf("what the renewal said is not in the registry: %+v, %v", got, err)
+		}
+	})
 }
 
 func TestViewFollowsRenewals(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	other := b.open()
-	grant := b.grant(alive("h"))
-	for rooms := range 20 {
-		lease := alive("h")
-		lease.Rooms = rooms
-		if err := grant.Renew(b.ctx, lease); err != nil {
-			t.Fatal(err)
-		}
-		for _, view := range []*Registry{b.Registry, other} {
-			if _, err := view.AwaitHost(b.ctx, "h", func(l Lease) bool { return l.Rooms == rooms }); err != nil {
+	onBoth(t, func(t *testing.T, b *bench) {
+		other := b.open()
+		grant := b.grant(alive("h"))
+		for rooms := range 20 {
+			lease := alive("h")
+			lease.Rooms = rooms
+			if err := grant.Renew(b.ctx, lease); err != nil {
 				t.Fatal(err)
 			}
+			for _, view := range []*Registry{b.Registry, other} {
+				if _, err := view.AwaitHost(b.ctx, "h", func(l Lease) bool { return l.Rooms == rooms }); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
-	}
+	})
 }
 
 func TestAwaitHostEndsWithItsContext(t *testing.T) {

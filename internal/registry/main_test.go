@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,33 +20,125 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests stops what all tests share before it is looked for leaks.
+type tests struct{ *testing.M }
+
+// Run runs the tests.
+func (t tests) Run() int {
+	defer shared.stop()
+	return t.M.Run()
+}
 
 // patience is how long a test waits for an event on a busy machine.
 const patience = 30 * time.Second
 
-// bench is a registry on a NATS of its own.
+// bench is a registry on a NATS of its own: one node, or a cluster.
 type bench struct {
 	*Registry
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context // of the test
 	js     jetstream.JetStream
-	server *brokerlocal.Server
+	server *brokerlocal.Server // nil with a cluster
+	nodes  *brokerlocal.Nodes  // nil with one node
 	folder string
 }
 
-// setup opens a registry with the shortest lease there is. Its view runs until the test ends.
-func setup(t *testing.T) *bench {
+// setup opens a registry on one node with the shortest lease there is. Its view runs until the test ends.
+func setup(t testing.TB) *bench {
 	t.Helper()
-	b := &bench{t: t, folder: t.TempDir()}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	b.ctx = ctx
+	b := newBench(t)
 	b.start(0)
 	t.Cleanup(func() { b.server.Stop() })
-	b.js = connect(t, b.server.URL())
+	b.js = connect(t, b.url())
 	b.Registry = b.open()
 	return b
+}
+
+// cluster is three nodes that tests use one after the other: to start them takes longer than most tests, and two clusters
+// at once on a small machine elect for ever.
+type cluster struct {
+	inUse  sync.Mutex
+	nodes  *brokerlocal.Nodes // guarded by inUse; nil before the first use
+	folder string             // guarded by inUse
+}
+
+var shared cluster
+
+// lend gives the nodes to a test until it ends.
+func (c *cluster) lend(t testing.TB) *brokerlocal.Nodes {
+	t.Helper()
+	c.inUse.Lock()
+	t.Cleanup(c.inUse.Unlock)
+	if c.nodes != nil {
+		return c.nodes
+	}
+	folder, err := os.MkdirTemp("", "registry-*") // outlives the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.folder = folder
+	if c.nodes, err = brokerlocal.StartNodes(folder, 3); err != nil {
+		t.Fatal(err)
+	}
+	return c.nodes
+}
+
+func (c *cluster) stop() {
+	if c.nodes != nil {
+		c.nodes.Stop()
+	}
+	_ = os.RemoveAll(c.folder) // of the temporary folder
+}
+
+// setupNodes opens a registry as setup does, on three nodes, which it must leave running.
+func setupNodes(t testing.TB) *bench {
+	t.Helper()
+	nodes := shared.lend(t)
+	b := newBench(t)
+	b.nodes = nodes
+	b.js = connect(t, b.url())
+	t.Cleanup(b.emptyBuckets)
+	b.Registry = b.open()
+	return b
+}
+
+// emptyBuckets leaves nothing to the next test but the buckets, whose leaders are elected.
+func (b *bench) emptyBuckets() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, bucket := range []string{claimsBucket, leasesBucket, bansBucket} {
+		stream, err := b.js.Stream(ctx, "KV_"+bucket)
+		if err == nil {
+			err = stream.Purge(ctx)
+		}
+		if err != nil {
+			b.t.Error(err)
+		}
+	}
+}
+
+// onBoth runs a test on one node and on three.
+func onBoth(t *testing.T, test func(t *testing.T, b *bench)) {
+	t.Helper()
+	t.Run("one node", func(t *testing.T) { t.Parallel(); test(t, setup(t)) })
+	t.Run("three nodes", func(t *testing.T) { t.Parallel(); test(t, setupNodes(t)) })
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	t.Cleanup(cancel)
+	return &bench{t: t, folder: t.TempDir(), ctx: ctx}
+}
+
+// url gives where NATS is.
+func (b *bench) url() string {
+	if b.nodes != nil {
+		return b.nodes.URL()
+	}
+	return b.server.URL()
 }
 
 // start starts NATS on a port; 0 takes a free one.
@@ -90,7 +184,7 @@ func (b *bench) listen(state nats.Status) (wait func()) {
 }
 
 // connect connects as a service does.
-func connect(t *testing.T, url string) jetstream.JetStream {
+func connect(t testing.TB, url string) jetstream.JetStream {
 	t.Helper()
 	config := broker.Config{NATS: url, NATSTimeout: patience}
 	conn, js, err := broker.Connect(config, "test", slog.New(slog.DiscardHandler))
@@ -104,7 +198,7 @@ func connect(t *testing.T, url string) jetstream.JetStream {
 // open opens one more registry on the same NATS, as another process does, and runs its view.
 func (b *bench) open() *Registry {
 	b.t.Helper()
-	r, err := Open(b.ctx, b.js, Config{LeaseTTL: MinLeaseTTL})
+	r, err := Open(b.ctx, b.js, b.config())
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -121,6 +215,15 @@ func (b *bench) open() *Registry {
 	return r
 }
 
+// config is what a registry is opened with.
+func (b *bench) config() Config {
+	config := Config{LeaseTTL: MinLeaseTTL, Bans: true}
+	if b.nodes != nil {
+		config.Replicas = 3
+	}
+	return config
+}
+
 // await waits for a signal.
 func (b *bench) await(signal <-chan struct{}, what string) {
 	b.t.Helper()
@@ -131,13 +234,11 @@ func (b *bench) await(signal <-chan struct{}, what string) {
 	}
 }
 
-// awaitView waits until the view is as ok wants it.
+// awaitView waits until the view of the leases is as ok wants it.
 func (b *bench) awaitView(what string, ok func() bool) {
 	b.t.Helper()
 	for {
-		b.mu.RLock()
-		changed := b.changed
-		b.mu.RUnlock()
+		_, changed := b.seenLeases.all()
 		if ok() {
 			return
 		}

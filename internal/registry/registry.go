@@ -1,5 +1,5 @@
-// Package registry is the one place that knows which host owns a group's room, and which hosts are alive. It
-// keeps claims and leases in two key-value buckets of NATS JetStream.
+// Package registry is the one place that knows which host owns a group's room, which hosts are alive, and who is banned
+// from where. It keeps claims, leases and bans in three key-value buckets of NATS JetStream.
 //
 // A claim is taken by compare-and-swap: of any number of directors that want to place one group, one wins, and
 // the others learn where it is. The revision of the winning write is the claim's epoch. A lease is a host's
@@ -9,9 +9,8 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,6 +23,7 @@ import (
 const (
 	claimsBucket = "guildhall_claims"
 	leasesBucket = "guildhall_leases"
+	bansBucket   = "guildhall_bans"
 	markerTTL    = time.Minute
 )
 
@@ -34,6 +34,10 @@ type Config struct {
 	LeaseTTL time.Duration
 	// Replicas is how many copies JetStream keeps; 0 means 1.
 	Replicas int
+	// Bans has Run keep a view of the bans too, every one in memory: what BanInView and WatchBans need.
+	Bans bool
+	// Logger is told of records that do not decode; nil means nobody is.
+	Logger *slog.Logger
 }
 
 // The lease's time to live: what is usual, and the least that JetStream can count.
@@ -42,20 +46,25 @@ const (
 	MinLeaseTTL     = time.Second
 )
 
-// Registry reads and writes claims and leases. It is safe for use by any number of goroutines. Its view of the
-// leases is live only while Run runs.
+// Registry reads and writes claims, leases and bans. It is safe for use by any number of goroutines. Its views of the
+// leases and the bans are live only while Run runs.
+//
+// What it reads by itself, rather than from a view, it reads from the leader of the bucket: the answer is as new as the
+// last write that was acknowledged. The exception is a leader that has been deposed and is cut off from the others: it
+// answers with what it had, for at most 20 s. Nothing that must hold depends on it: every write is compared by a majority,
+// and the log is fenced.
 type Registry struct {
 	// Static after construction.
-	conn     *nats.Conn
-	js       jetstream.JetStream
-	claims   jetstream.KeyValue
-	leases   jetstream.KeyValue
-	leaseTTL time.Duration
-	synced   chan struct{}
-
-	mu      sync.RWMutex
-	view    map[guildhall.HostName]Lease // guarded by mu
-	changed chan struct{}                // guarded by mu; closed and replaced when view changes
+	conn       *nats.Conn
+	js         jetstream.JetStream
+	claims     jetstream.KeyValue
+	leases     jetstream.KeyValue
+	bans       jetstream.KeyValue
+	leaseTTL   time.Duration
+	logger     *slog.Logger
+	seenLeases *view[guildhall.HostName, Lease]
+	seenBans   *view[banned, seenBan] // nil without Config.Bans
+	synced     chan struct{}          // closed once the views are
 }
 
 // Open opens the registry, and makes its buckets if they are not there.
@@ -66,38 +75,39 @@ func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Registry
 	if config.LeaseTTL < MinLeaseTTL {
 		return nil, fmt.Errorf("GUILDHALL_LEASE_TTL=%s is too short: want at least %s", config.LeaseTTL, MinLeaseTTL)
 	}
-	claims, err := openBucket(ctx, js, jetstream.KeyValueConfig{
-		Bucket: claimsBucket, Description: "which host owns a group's room",
-		LimitMarkerTTL: markerTTL, Replicas: max(1, config.Replicas),
-	})
-	if err != nil {
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Registry{conn: js.Conn(), js: js, leaseTTL: config.LeaseTTL, logger: config.Logger, synced: make(chan struct{})}
+	if err := r.openBuckets(ctx, max(1, config.Replicas)); err != nil {
 		return nil, err
 	}
-	// In files as well: a lease that a restart of NATS forgets is over before the host knows.
-	leases, err := openBucket(ctx, js, jetstream.KeyValueConfig{
-		Bucket: leasesBucket, Description: "which hosts are alive", TTL: config.LeaseTTL,
-		LimitMarkerTTL: markerTTL, Replicas: max(1, config.Replicas),
-	})
-	if err != nil {
-		return nil, err
+	r.seenLeases = newView(r.leases, r.leaseTTL, applyLease)
+	if config.Bans {
+		r.seenBans = newView(r.bans, bansSilence, r.applyBan())
 	}
-	return &Registry{
-		conn: js.Conn(), js: js, claims: claims, leases: leases, leaseTTL: config.LeaseTTL,
-		synced: make(chan struct{}), view: map[guildhall.HostName]Lease{}, changed: make(chan struct{}),
-	}, nil
+	return r, nil
 }
 
-func openBucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
-	bucket, err := js.CreateKeyValue(ctx, config)
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		// Made with other settings. Whoever starts last must not change them under the others.
-		return nil, fmt.Errorf("registry bucket %s exists with another lease TTL or number of replicas: set "+
-			"GUILDHALL_LEASE_TTL and GUILDHALL_NATS_REPLICAS to what all services have", config.Bucket)
-	}
+func (r *Registry) openBuckets(ctx context.Context, replicas int) (err error) {
+	r.claims, err = openBucket(ctx, r.js, bucketConfig{
+		name: claimsBucket, description: "which host owns a group's room", markerTTL: markerTTL, replicas: replicas,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("registry bucket %s: %w", config.Bucket, err)
+		return err
 	}
-	return bucket, nil
+	r.leases, err = openBucket(ctx, r.js, bucketConfig{
+		name: leasesBucket, description: "which hosts are alive", ttl: r.leaseTTL, markerTTL: markerTTL, replicas: replicas,
+	})
+	if err != nil {
+		return err
+	}
+	// Without markers where a ban has expired: NATS writes them over whatever is there, also over a ban that was made longer
+	// at that very moment. The view knows when a ban is over.
+	r.bans, err = openBucket(ctx, r.js, bucketConfig{
+		name: bansBucket, description: "who may not be in a group's room", replicas: replicas,
+	})
+	return err
 }
 
 // LeaseTTL gives how long a lease lives without renewal.

@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/process"
 )
 
 const (
@@ -21,120 +24,173 @@ const (
 	watchWithin = 5 * time.Second
 )
 
-// Run keeps the view of the leases until ctx ends.
-func (r *Registry) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		_ = r.watch(ctx) // whatever broke it, it is begun anew
-		select {
-		case <-ctx.Done():
-		case <-time.After(rewatchAfter):
-		}
-	}
-	return nil
+// view is what a watch has told of a bucket. It is safe for use by any number of goroutines.
+type view[K comparable, V any] struct {
+	// Static after construction.
+	bucket jetstream.KeyValue
+	apply  func(items map[K]V, told jetstream.KeyValueEntry) // called by follow's goroutine only
+	// silence is how long a watch may tell nothing before it is begun anew. The client library itself takes 10 s to notice
+	// that the node that told it is gone.
+	silence time.Duration
+	synced  chan struct{} // closed once items holds what is in the bucket
+
+	mu      sync.RWMutex
+	items   map[K]V       // guarded by mu
+	changed chan struct{} // guarded by mu; closed and replaced when items changes
 }
 
-// watch keeps the view until ctx ends, the watch breaks, or the connection was lost and is back: what expired
-// meanwhile is told to nobody, so that a view that only went on would keep hosts that are gone.
-func (r *Registry) watch(ctx context.Context) error {
+func newView[K comparable, V any](bucket jetstream.KeyValue, silence time.Duration, apply func(map[K]V, jetstream.KeyValueEntry)) *view[K, V] {
+	return &view[K, V]{
+		bucket: bucket, apply: apply, silence: silence, synced: make(chan struct{}),
+		items: map[K]V{}, changed: make(chan struct{}),
+	}
+}
+
+// follow keeps the view until ctx ends.
+func (v *view[K, V]) follow(ctx context.Context, conn *nats.Conn) {
+	for ctx.Err() == nil {
+		_ = v.watch(ctx, conn) // whatever broke it, it is begun anew
+		process.Sleep(ctx, rewatchAfter)
+	}
+}
+
+// watch keeps the view until ctx ends, the watch breaks or is silent for too long, or the connection was lost and is
+// back: what expired meanwhile is told to nobody, so that a view that only went on would keep what is gone.
+func (v *view[K, V]) watch(ctx context.Context, conn *nats.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	back := r.conn.StatusChanged(nats.CONNECTED)
-	defer r.conn.RemoveStatusListener(back)
+	back := conn.StatusChanged(nats.CONNECTED)
+	defer conn.RemoveStatusListener(back)
 	late := time.AfterFunc(watchWithin, cancel)
-	watcher, err := r.leases.WatchAll(ctx)
+	watcher, err := v.bucket.WatchAll(ctx)
 	late.Stop()
 	if err != nil {
-		return fmt.Errorf("watching leases: %w", err)
+		return fmt.Errorf("watching %s: %w", v.bucket.Bucket(), err)
 	}
 	defer func() { _ = watcher.Stop() }() // it only ends the subscription
-	fresh := map[guildhall.HostName]Lease{}
+	silent := time.NewTimer(v.silence)
+	defer silent.Stop()
+	fresh := map[K]V{}
 	current := false
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-back:
-			return errors.New("watching leases: the connection was lost")
-		case entry, open := <-watcher.Updates():
+			return errors.New("the connection was lost")
+		case <-silent.C:
+			return errors.New("the watch is silent")
+		case told, open := <-watcher.Updates():
+			silent.Reset(v.silence)
 			switch {
 			case !open:
-				return errors.New("watching leases: the watch broke")
-			case entry == nil: // all that was there has been told
+				return errors.New("the watch broke")
+			case told == nil: // all that was there has been told
 				current = true
-				r.replaceView(fresh)
+				v.replace(fresh)
 			case current:
-				r.updateView(entry)
+				v.update(told)
 			default:
-				apply(fresh, entry)
+				v.apply(fresh, told)
 			}
 		}
 	}
 }
 
-func apply(view map[guildhall.HostName]Lease, entry jetstream.KeyValueEntry) {
-	lease, err := decodeLease(entry)
-	if entry.Operation() != jetstream.KeyValuePut || err != nil {
-		delete(view, guildhall.HostName(entry.Key()))
-		return
-	}
-	view[lease.Host] = lease
-}
-
-func (r *Registry) replaceView(view map[guildhall.HostName]Lease) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.view = view
-	r.announce()
+func (v *view[K, V]) replace(items map[K]V) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.items = items
+	v.announce()
 	select {
-	case <-r.synced:
+	case <-v.synced:
 	default:
-		close(r.synced)
+		close(v.synced)
 	}
 }
 
-func (r *Registry) updateView(entry jetstream.KeyValueEntry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	apply(r.view, entry)
-	r.announce()
+func (v *view[K, V]) update(told jetstream.KeyValueEntry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.apply(v.items, told)
+	v.announce()
 }
 
 // announce wakes whoever waits for a change. The caller holds mu.
-func (r *Registry) announce() {
-	close(r.changed)
-	r.changed = make(chan struct{})
+func (v *view[K, V]) announce() {
+	close(v.changed)
+	v.changed = make(chan struct{})
 }
 
-// Synced gives a channel that is closed once the view holds what is in the registry.
+// get reads one item, and gives a channel that is closed when the view has changed.
+func (v *view[K, V]) get(key K) (item V, found bool, changed <-chan struct{}) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	item, found = v.items[key]
+	return item, found, v.changed
+}
+
+// all copies every item, and gives a channel that is closed when the view has changed.
+func (v *view[K, V]) all() (items map[K]V, changed <-chan struct{}) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return maps.Clone(v.items), v.changed
+}
+
+// Run keeps the view of the leases, and with [Config.Bans] that of the bans, until ctx ends. It may be called once.
+func (r *Registry) Run(ctx context.Context) error {
+	var following sync.WaitGroup
+	following.Go(func() { r.seenLeases.follow(ctx, r.conn) })
+	synced := await(ctx, r.seenLeases.synced)
+	if synced && r.seenBans != nil {
+		following.Go(func() { r.seenBans.follow(ctx, r.conn) })
+		synced = await(ctx, r.seenBans.synced)
+	}
+	if synced {
+		close(r.synced)
+	}
+	following.Wait()
+	return nil
+}
+
+// await waits for a signal; it is false if ctx ended before.
+func await(ctx context.Context, signal <-chan struct{}) bool {
+	select {
+	case <-signal:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Synced gives a channel that is closed once the views hold what is in the registry.
 func (r *Registry) Synced() <-chan struct{} { return r.synced }
+
+func applyLease(leases map[guildhall.HostName]Lease, told jetstream.KeyValueEntry) {
+	lease, err := decodeLease(told)
+	if told.Operation() != jetstream.KeyValuePut || err != nil {
+		delete(leases, guildhall.HostName(told.Key()))
+		return
+	}
+	leases[lease.Host] = lease
+}
 
 // Hosts lists the leases of the view, by name.
 func (r *Registry) Hosts() []Lease {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	hosts := make([]Lease, 0, len(r.view))
-	for _, lease := range r.view {
-		hosts = append(hosts, lease)
-	}
-	slices.SortFunc(hosts, func(a, b Lease) int { return cmp.Compare(a.Host, b.Host) })
-	return hosts
+	leases, _ := r.seenLeases.all()
+	return slices.SortedFunc(maps.Values(leases), func(a, b Lease) int { return cmp.Compare(a.Host, b.Host) })
 }
 
 // HostInView reads a lease from the view, which may lag behind the registry by moments.
 func (r *Registry) HostInView(name guildhall.HostName) (Lease, bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	lease, found := r.view[name]
+	lease, found, _ := r.seenLeases.get(name)
 	return lease, found
 }
 
 // AwaitHost waits until the view has a lease for which ok is true, or ctx ends.
 func (r *Registry) AwaitHost(ctx context.Context, name guildhall.HostName, ok func(Lease) bool) (Lease, error) {
 	for {
-		r.mu.RLock()
-		lease, found := r.view[name]
-		changed := r.changed
-		r.mu.RUnlock()
+		lease, found, changed := r.seenLeases.get(name)
 		if found && ok(lease) {
 			return lease, nil
 		}

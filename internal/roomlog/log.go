@@ -17,6 +17,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/broker"
 )
 
 // ErrFenced says that the log has a writer of a later epoch. It is final: the room is somebody else's.
@@ -49,14 +50,13 @@ type Log struct {
 
 // Open opens the log, and makes its stream if it is not there.
 func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Log, error) {
-	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{
+	stream, err := broker.OpenStream(ctx, js, jetstream.StreamConfig{
 		Name:        streamName,
 		Description: "what was said, a subject for each group",
 		Subjects:    []string{subjectPrefix + ">"},
 		// Never by age: the last entry of a group that is silent for a year still says where its numbers and
 		// its epochs stand.
 		MaxMsgsPerSubject: entriesPerGroup,
-		AllowDirect:       true,
 		Replicas:          max(1, config.Replicas),
 	})
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -89,7 +89,9 @@ func decode(data []byte, sequence uint64) (entry, error) {
 
 // last reads the last entry of a group; one of sequence 0 if there is none.
 func (l *Log) last(ctx context.Context, group guildhall.Group) (entry, error) {
-	raw, err := l.stream.GetLastMsgForSubject(ctx, subject(group))
+	raw, err := broker.Read(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return l.stream.GetLastMsgForSubject(ctx, subject(group))
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return entry{LogEntry: &guildhallv1.LogEntry{}}, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,33 +28,71 @@ const all = 1 << 20
 
 var dragons = guildhall.Group{Kind: "guild", ID: "dragons"}
 
-// bench is a log on a NATS of its own.
+// bench is a log on a NATS of its own: one node, or a cluster.
 type bench struct {
 	*Log
-	t   *testing.T
-	ctx context.Context // of the test
+	t     *testing.T
+	ctx   context.Context    // of the test
+	nodes *brokerlocal.Nodes // nil with one node
 }
 
+// setup opens a log on one node.
 func setup(t *testing.T) *bench {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
 	server, err := brokerlocal.Start(brokerlocal.Config{Folder: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	config := broker.Config{NATS: server.URL(), NATSTimeout: patience}
+	return newBench(t, server.URL(), 1)
+}
+
+// oneCluster has clusters follow one another: two at once on a small machine elect for ever.
+var oneCluster sync.Mutex
+
+// setupNodes opens a log on three nodes.
+func setupNodes(t *testing.T) *bench {
+	t.Helper()
+	oneCluster.Lock()
+	t.Cleanup(oneCluster.Unlock)
+	nodes, err := brokerlocal.StartNodes(t.TempDir(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nodes.Stop)
+	b := newBench(t, nodes.URL(), 3)
+	b.nodes = nodes
+	return b
+}
+
+// onBoth runs a test on one node and on three.
+func onBoth(t *testing.T, test func(t *testing.T, b *bench)) {
+	t.Helper()
+	t.Run("one node", func(t *testing.T) { t.Parallel(); test(t, setup(t)) })
+	t.Run("three nodes", func(t *testing.T) { t.Parallel(); test(t, setupNodes(t)) })
+}
+
+func newBench(t *testing.T, url string, replicas int) *bench {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	t.Cleanup(cancel)
+	log, err := Open(ctx, connect(t, url), Config{Replicas: replicas})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{Log: log, t: t, ctx: ctx}
+}
+
+// connect connects as a service does.
+func connect(t *testing.T, url string) jetstream.JetStream {
+	t.Helper()
+	config := broker.Config{NATS: url, NATSTimeout: patience}
 	conn, js, err := broker.Connect(config, "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	log, err := Open(ctx, js, Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &bench{Log: log, t: t, ctx: ctx}
+	return js
 }
 
 // open opens the log of dragons for an epoch, which must succeed.

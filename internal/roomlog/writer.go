@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,8 +22,9 @@ type Writer struct {
 	group guildhall.Group
 	epoch guildhall.Epoch
 	// The last entry that this writer knows: the next one goes right behind it, or nowhere.
-	sequence uint64
-	lastSeq  guildhall.Seq
+	sequence   uint64
+	lastSeq    guildhall.Seq
+	shortSince time.Time // when the log was found to end before that entry; zero since it was last found in order
 }
 
 // Open makes the log of a group this epoch's: it appends the barrier behind which no writer of an earlier epoch
@@ -87,16 +89,30 @@ func (w *Writer) publish(ctx context.Context, next *guildhallv1.LogEntry) error 
 	message := nats.NewMsg(subject(w.group))
 	message.Data = data
 	message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(w.sequence, 10))
-	ack, err := w.log.js.PublishMsg(ctx, message)
+	ack, err := broker.Write(ctx, func(ctx context.Context) (*jetstream.PubAck, error) { return w.log.js.PublishMsg(ctx, message) })
 	if broker.IsWrongSequence(err) {
 		return errBehind
 	}
 	if err != nil {
 		return err
 	}
-	w.sequence = ack.Sequence
+	w.know(ack.Sequence)
 	return nil
 }
+
+// know notes the last entry.
+func (w *Writer) know(sequence uint64) {
+	w.sequence, w.shortSince = sequence, time.Time{}
+}
+
+// How long a log that ends before this writer's last entry may be a leader that has been deposed and does not know.
+const (
+	// purgedAfter is for one that is not cut off: it hears of the other within a heartbeat of 1 s.
+	purgedAfter = 2 * time.Second
+	// shortMost is for one that is: it answers for at most 20 s (raft.go of nats-server: lostQuorumInterval, and as long
+	// again until it looks).
+	shortMost = 30 * time.Second
+)
 
 // catchUp finds out whether the unexpected last entry is this writer's own, from an attempt whose reply was
 // lost. A writer makes one entry at a time and repeats it until it knows, so its own is the very same.
@@ -107,10 +123,29 @@ func (w *Writer) catchUp(ctx context.Context, next *guildhallv1.LogEntry) error 
 		return err
 	case last.GetEpoch() > next.GetEpoch():
 		return ErrFenced
+	case last.sequence <= w.sequence:
+		return w.short(ctx, last)
 	case proto.Equal(last.LogEntry, next):
-		w.sequence = last.sequence
+		w.know(last.sequence)
 		return nil
 	}
 	return fmt.Errorf("%w: it ends with epoch %d number %d, want epoch %d before number %d",
 		ErrBroken, last.GetEpoch(), last.GetLastSeq(), next.GetEpoch(), next.GetLastSeq())
+}
+
+// short says what it means that nothing is found behind this writer's last entry, or not even that. A leader that has been
+// deposed answers so, and then it is no final answer. If it stays so, the log was purged, or restored as it was before.
+func (w *Writer) short(ctx context.Context, last entry) error {
+	info, err := broker.Read(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return w.log.stream.Info(ctx) })
+	if err != nil {
+		return fmt.Errorf("reading how far the log's stream has come: %w", err)
+	}
+	if w.shortSince.IsZero() {
+		w.shortSince = time.Now()
+	}
+	purged := last.sequence < w.sequence && w.sequence <= info.State.LastSeq
+	if short := time.Since(w.shortSince); short > shortMost || purged && short > purgedAfter {
+		return fmt.Errorf("%w: it ends at entry %d, want %d", ErrBroken, last.sequence, w.sequence)
+	}
+	return fmt.Errorf("who answers knows the log up to entry %d, and this writer has appended %d: was it deposed?", last.sequence, w.sequence)
 }

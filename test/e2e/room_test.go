@@ -13,6 +13,7 @@ import (
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/client"
+	"github.com/guildhall-dev/guildhall/director"
 	"github.com/guildhall-dev/guildhall/embedded"
 )
 
@@ -150,6 +151,7 @@ func TestIdleRoomAndHostGoAway(t *testing.T) {
 	}
 	setup(t)
 	config := embedded.Config{Hosts: 1}
+	config.Director.Headroom = director.NoHeadroom // which would keep the host
 	config.Host.HostIdleGrace = 200 * time.Millisecond
 	config.Host.Kinds = guildhall.Kinds{"guild": {Capacity: 10, IdleGrace: 100 * time.Millisecond, History: 10}}
 	own, stop, err := start(config)
@@ -179,6 +181,43 @@ func TestIdleRoomAndHostGoAway(t *testing.T) {
 	})
 	if again := b.join("p1", group); again.room == nil || b.room(group).GetHost() == used {
 		t.Error("the group did not find a new room on a new host")
+	}
+}
+
+// Headroom: a host is allocated before anybody comes, it stays while nobody does, and the first group finds it.
+func TestTheFirstGroupFindsAHost(t *testing.T) {
+	if !isEmbedded {
+		t.Skip("what has happened before on the installation at " + server + " is not known")
+	}
+	setup(t)
+	config := embedded.Config{Hosts: 1}
+	config.Host.HostIdleGrace = time.Second
+	own, stop, err := start(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	})
+	b := setupAt(t, own.URL())
+	var waiting *guildhallv1.Host
+	allocated := func() bool {
+		waiting = b.hostIn("allocated")
+		return waiting != nil
+	}
+	b.eventually("a host is allocated", allocated)
+	first := waiting.GetName()
+	since := time.Now()
+	b.eventually("several graces have passed", func() bool { return time.Since(since) > 3*config.Host.HostIdleGrace })
+	if b.host(first) == nil {
+		t.Errorf("host %s did not stay as headroom", first)
+	}
+	group := b.group("guild")
+	b.join("p1", group)
+	if room := b.room(group); room.GetHost() != first {
+		t.Errorf("the first group was placed on %s, and %s was kept for it", room.GetHost(), first)
 	}
 }
 

@@ -187,6 +187,21 @@ func (b *bundle) host(name string) *guildhallv1.Host {
 	return nil
 }
 
+// hostIn gives a host in a state; nil if there is none.
+func (b *bundle) hostIn(state string) *guildhallv1.Host {
+	b.t.Helper()
+	response, err := b.operator().ListHosts(b.ctx, connect.NewRequest(&guildhallv1.ListHostsRequest{}))
+	if err != nil {
+		b.t.Fatalf("listing hosts: %v", err)
+	}
+	for _, host := range response.Msg.GetHosts() {
+		if host.GetState() == state {
+			return host
+		}
+	}
+	return nil
+}
+
 // eventually asks again until the answer is yes. The operator's lists can only be asked, not watched.
 func (b *bundle) eventually(what string, yes func() bool) {
 	b.t.Helper()

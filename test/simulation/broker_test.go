@@ -152,7 +152,7 @@ func (b *broker) store(s *stream, subject string, data []byte, op jetstream.KeyV
 // expire replaces a message by a marker, if it is still the last of its subject.
 func (b *broker) expire(s *stream, m message) {
 	if s.end(m.subject).sequence == m.sequence {
-		b.world.note("expired: %s %d", m.subject, m.sequence)
+		b.world.notef("expired: %s %d", m.subject, m.sequence)
 		b.store(s, m.subject, nil, jetstream.KeyValueDelete)
 	}
 }

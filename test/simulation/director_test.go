@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	allocation "agones.dev/agones/pkg/allocation/go"
@@ -56,7 +58,8 @@ func (d *director) main() {
 	}
 	placer := placing.NewPlacer(placing.PlacerConfig{
 		Registry: r, Allocator: allocation.NewAllocationServiceClient(&agonesConn{d.process}),
-		Namespace: "default", Fleet: "rooms", Dial: d.dial,
+		Namespace: "default", Fleet: "rooms", Dial: d.dial, Chance: d.chance(),
+		Headroom: placing.Headroom(w.plan.Headroom),
 	})
 	view := make(chan error, 1)
 	go func() { view <- r.Run(d.ctx) }()
@@ -69,6 +72,17 @@ func (d *director) main() {
 		w.judge.must(placer.Run(d.ctx))
 	}
 	w.judge.must(<-view)
+}
+
+// chance gives a die of the director's own.
+func (d *director) chance() func(most time.Duration) time.Duration {
+	die := rand.New(rand.NewPCG(d.world.plan.Seed, 10+uint64(d.number)))
+	var mu sync.Mutex
+	return func(most time.Duration) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(die.Int64N(int64(most)))
+	}
 }
 
 // placeTimeout is how long a director tries to place a group.
@@ -121,7 +135,7 @@ type hostConn struct {
 
 func (c *hostConn) Invoke(ctx context.Context, method string, request, reply any, _ ...grpc.CallOption) error {
 	w := c.process.world
-	in := request.(proto.Message) //nolint:forcetypeassert // gRPC's
+	in := request.(proto.Message)
 	to := func() *process { return w.find(c.name).process }
 	value, err := c.process.call(ctx, fmt.Sprintf("%s %s %v", c.name, method, in), to, func(answer func(any, error)) {
 		w.serveInternal(c.name, method, proto.Clone(in), answer)
@@ -129,7 +143,7 @@ func (c *hostConn) Invoke(ctx context.Context, method string, request, reply any
 	if err != nil {
 		return asStatus(err)
 	}
-	proto.Merge(reply.(proto.Message), value.(proto.Message)) //nolint:forcetypeassert // gRPC's
+	proto.Merge(reply.(proto.Message), value.(proto.Message))
 	return nil
 }
 

@@ -66,7 +66,7 @@ func (f *fleet) allocate() (*allocation.AllocationResponse, error) {
 			continue
 		}
 		h.allocated = true
-		w.note("allocated: %s", h.name)
+		w.notef("allocated: %s", h.name)
 		w.after(w.between(5*time.Millisecond, 500*time.Millisecond), func() {
 			if !h.dead {
 				h.host.Allocated()
@@ -92,7 +92,7 @@ func (c *agonesConn) Invoke(ctx context.Context, method string, _, reply any, _ 
 	if err != nil {
 		return asStatus(err)
 	}
-	out, in := reply.(*allocation.AllocationResponse), value.(*allocation.AllocationResponse) //nolint:forcetypeassert // the one method
+	out, in := reply.(*allocation.AllocationResponse), value.(*allocation.AllocationResponse)
 	out.GameServerName = in.GetGameServerName()
 	return nil
 }

@@ -41,7 +41,7 @@ type host struct {
 	calls   int
 
 	// life ends with SIGTERM, the process's own context with its death.
-	life context.Context //nolint:containedctx // the process's
+	life context.Context
 	term context.CancelFunc
 }
 
@@ -106,7 +106,7 @@ func (h *host) terminate() {
 
 func (h *host) open() (*roomserver.Host, error) {
 	client := newClient(h.process)
-	r, err := registry.Open(h.ctx, client, registry.Config{LeaseTTL: h.world.variant.hostLeaseTTL()})
+	r, err := registry.Open(h.ctx, client, registry.Config{LeaseTTL: h.world.variant.hostLeaseTTL(), Bans: true})
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (h *host) open() (*roomserver.Host, error) {
 		Name: guildhall.HostName(h.name), Address: h.name, InternalAddress: h.name, Capacity: roomsPerHost,
 		Kinds:     guildhall.Kinds{"guild": {Capacity: 100, IdleGrace: roomIdleGrace, History: 500}},
 		IdleGrace: h.world.variant.hostIdleGrace(), BodyBytes: 4096, Registry: r, Log: log,
-		PassKeys: pass.PublicKeys{passKey.Public().(ed25519.PublicKey)}, //nolint:forcetypeassert // it is one
+		PassKeys: pass.PublicKeys{passKey.Public().(ed25519.PublicKey)},
 	}), nil
 }
 
@@ -154,6 +154,10 @@ func serve(ctx context.Context, service guildhallv1.HostServiceServer, in proto.
 	switch request := in.(type) {
 	case *guildhallv1.OpenRoomRequest:
 		return service.OpenRoom(ctx, request)
+	case *guildhallv1.KeepRequest:
+		return service.Keep(ctx, request)
+	case *guildhallv1.DisownRequest:
+		return service.Disown(ctx, request)
 	}
 	return nil, status.Errorf(codes.Unimplemented, "%T", in)
 }
@@ -163,8 +167,8 @@ type joined struct {
 	grpc.ServerStream
 	host   *host
 	player *player
-	number int             // of the player's connections
-	ctx    context.Context //nolint:containedctx // the stream's, as gRPC has it
+	number int // of the player's connections
+	ctx    context.Context
 	cancel context.CancelFunc
 	frames chan *guildhallv1.JoinRequest
 	sent   int // frames, by the host
@@ -209,7 +213,7 @@ func (s *joined) Send(frame *guildhallv1.JoinResponse) error {
 	if s.ctx.Err() != nil {
 		return status.FromContextError(s.ctx.Err()).Err()
 	}
-	frame = proto.Clone(frame).(*guildhallv1.JoinResponse) //nolint:forcetypeassert // it is one
+	frame = proto.Clone(frame).(*guildhallv1.JoinResponse)
 	s.sent++
 	w := s.host.world
 	w.issue(s.host.process, s.name(fmt.Sprintf("frame %06d", s.sent)), func() {

@@ -47,7 +47,7 @@ func askAfter[T any](ctx context.Context, c *client, what string, first func(), 
 		var none T
 		return none, err
 	}
-	return value.(T), nil //nolint:forcetypeassert // f's
+	return value.(T), nil
 }
 
 func (c *client) Conn() *nats.Conn { return c.conn }

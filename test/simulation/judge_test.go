@@ -49,8 +49,8 @@ func newJudge(w *world) *judge {
 	}
 }
 
-// fail notes a violation. Any goroutine may call it.
-func (j *judge) fail(format string, v ...any) {
+// failf notes a violation. Any goroutine may call it.
+func (j *judge) failf(format string, v ...any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.violations = append(j.violations, fmt.Sprintf("%s: ", j.world.now().Round(time.Microsecond))+fmt.Sprintf(format, v...))
@@ -59,7 +59,7 @@ func (j *judge) fail(format string, v ...any) {
 // must fails if there is an error other than that the process is dead.
 func (j *judge) must(err error) {
 	if err != nil && !errors.Is(err, errGone) {
-		j.fail("%v", err)
+		j.failf("%v", err)
 	}
 }
 
@@ -86,7 +86,7 @@ func (j *judge) publishing(from *process, m *nats.Msg) {
 	}
 	leases := j.world.broker.streams["guildhall_leases"]
 	if end := leases.end(leases.prefix + from.name); end.sequence == 0 || len(end.data) == 0 {
-		j.fail("lease: %s appends to %s and its lease has run out", from.name, m.Subject)
+		j.failf("lease: %s appends to %s and its lease has run out", from.name, m.Subject)
 	}
 }
 
@@ -104,7 +104,7 @@ func (j *judge) stored(s *stream, before, now message) {
 	switch s.name {
 	case "guildhall_leases":
 		var lease registry.Lease
-		if now.op != jetstream.KeyValuePut || json.Unmarshal(now.data, &lease) != nil || lease.Leaving() {
+		if before.sequence == 0 || before.op != jetstream.KeyValuePut || now.op != jetstream.KeyValuePut || json.Unmarshal(now.data, &lease) != nil || lease.Leaving() {
 			j.absent[strings.TrimPrefix(now.subject, s.prefix)] = time.Now()
 		}
 	case "guildhall_claims":
@@ -115,7 +115,7 @@ func (j *judge) stored(s *stream, before, now message) {
 		leases := j.world.broker.streams["guildhall_leases"]
 		lease := leases.end(leases.prefix + claim.Host)
 		if lease.sequence > 0 && lease.op == jetstream.KeyValuePut && j.absent[claim.Host].Before(before.stored) && !j.world.plan.has(staleNATS) {
-			j.fail("taken: the claim of %s on %s is written over, and the host has been well all the time", claim.Host, now.subject)
+			j.failf("taken: the claim of %s on %s is written over, and the host has been well all the time", claim.Host, now.subject)
 		}
 	}
 }
@@ -129,31 +129,31 @@ func (j *judge) published(from *process, _ *stream, m *nats.Msg) {
 	}
 	before := j.entries[m.Subject]
 	if n := len(before); n > 0 && before[n-1].GetEpoch() > entry.GetEpoch() {
-		j.fail("split: %s appends to %s at epoch %d, and epoch %d has the log", from.name, m.Subject, entry.GetEpoch(), before[n-1].GetEpoch())
+		j.failf("split: %s appends to %s at epoch %d, and epoch %d has the log", from.name, m.Subject, entry.GetEpoch(), before[n-1].GetEpoch())
 	}
 	if seated := j.seated[m.Subject]; seated > entry.GetEpoch() {
-		j.fail("split: %s appends to %s at epoch %d, and people sit in the room of epoch %d", from.name, m.Subject, entry.GetEpoch(), seated)
+		j.failf("split: %s appends to %s at epoch %d, and people sit in the room of epoch %d", from.name, m.Subject, entry.GetEpoch(), seated)
 	}
 	if j.writers[m.Subject] == nil {
 		j.writers[m.Subject], j.bodies[m.Subject] = map[uint64]string{}, map[string]uint64{}
 	}
 	if writer := j.writers[m.Subject][entry.GetEpoch()]; writer != "" && writer != from.name {
-		j.fail("split: %s and %s both append to %s at epoch %d", writer, from.name, m.Subject, entry.GetEpoch())
+		j.failf("split: %s and %s both append to %s at epoch %d", writer, from.name, m.Subject, entry.GetEpoch())
 	}
 	j.writers[m.Subject][entry.GetEpoch()] = from.name
 	j.entries[m.Subject] = append(before, entry)
 	for _, said := range entry.GetMessages() {
 		if n := uint64(len(j.numbered[m.Subject])); said.GetSeq() != n+1 {
-			j.fail("order: number %d is stored in %s behind %d", said.GetSeq(), m.Subject, n)
+			j.failf("order: number %d is stored in %s behind %d", said.GetSeq(), m.Subject, n)
 		}
 		if n, twice := j.bodies[m.Subject][string(said.GetBody())]; twice {
-			j.fail("twice: %q is number %d and number %d of %s", said.GetBody(), n, said.GetSeq(), m.Subject)
+			j.failf("twice: %q is number %d and number %d of %s", said.GetBody(), n, said.GetSeq(), m.Subject)
 		}
 		j.bodies[m.Subject][string(said.GetBody())] = said.GetSeq()
 		j.numbered[m.Subject] = append(j.numbered[m.Subject], said)
 	}
 	if entry.GetLastSeq() != uint64(len(j.numbered[m.Subject])) {
-		j.fail("order: an entry of %s says that number %d is the last, it is %d", m.Subject, entry.GetLastSeq(), len(j.numbered[m.Subject]))
+		j.failf("order: an entry of %s says that number %d is the last, it is %d", m.Subject, entry.GetLastSeq(), len(j.numbered[m.Subject]))
 	}
 }
 
@@ -176,9 +176,9 @@ func (j *judge) isLogged(who string, group guildhall.Group, seq uint64, body str
 	logged := j.numbered[subject(group)]
 	switch {
 	case seq == 0 || seq > uint64(len(logged)):
-		j.fail("lost: %s tells of number %d (%q) of %s, and the log has %d", who, seq, body, group, len(logged))
+		j.failf("lost: %s tells of number %d (%q) of %s, and the log has %d", who, seq, body, group, len(logged))
 	case string(logged[seq-1].GetBody()) != body:
-		j.fail("split: %s tells of number %d of %s as %q, and the log has %q there", who, seq, group, body, logged[seq-1].GetBody())
+		j.failf("split: %s tells of number %d of %s as %q, and the log has %q there", who, seq, group, body, logged[seq-1].GetBody())
 	}
 }
 
@@ -196,7 +196,7 @@ func (j *judge) seen(p *player, m *guildhallv1.Message) {
 func (j *judge) settled() {
 	for _, p := range j.world.players {
 		if !p.isDone() {
-			j.fail("stuck: %s is seated: %t, has %d messages that are not acked, has seen %d of %d",
+			j.failf("stuck: %s is seated: %t, has %d messages that are not acked, has seen %d of %d",
 				p.name, p.seated, len(p.unacked), p.lastSeq, j.lastSeq(p.group))
 		}
 	}
@@ -206,7 +206,7 @@ func (j *judge) settled() {
 			found = max(found, bodies[body])
 		}
 		if found != seq {
-			j.fail("lost: %q was acked as number %d, the log has it as %d", body, seq, found)
+			j.failf("lost: %q was acked as number %d, the log has it as %d", body, seq, found)
 		}
 	}
 }
@@ -219,8 +219,12 @@ func (j *judge) left() (what []string) {
 			what = append(what, "claim "+strings.TrimPrefix(subject, claims.prefix))
 		}
 	}
+	kept := (j.world.plan.Headroom + roomsPerHost - 1) / roomsPerHost // hosts that make up the headroom
 	for _, h := range j.world.hosts {
-		if !h.dead && h.allocated {
+		if h.dead || !h.allocated {
+			continue
+		}
+		if kept--; kept < 0 {
 			what = append(what, "allocated "+h.name)
 		}
 	}

@@ -16,6 +16,7 @@ type plan struct {
 	Seed      uint64
 	Directors int
 	Hosts     int // Ready ones that the fleet keeps
+	Headroom  int // rooms
 	Groups    int
 	Players   int // in each group
 	Says      int // by each player
@@ -78,6 +79,9 @@ func newPlan(seed uint64) plan {
 		Seed: seed, Directors: 1 + rng.IntN(3), Hosts: 1 + rng.IntN(3), Groups: 1 + rng.IntN(3), Players: 1 + rng.IntN(4),
 		Says: 4 + rng.IntN(8), Length: time.Duration(10+rng.IntN(14)) * time.Second, Clock: 0.92 + 0.16*rng.Float64(),
 	}
+	if rng.IntN(2) == 0 {
+		p.Headroom = 1 + rng.IntN(3)
+	}
 	for range rng.IntN(12) {
 		f := fault{
 			Kind: faultKinds[rng.IntN(len(faultKinds))], Target: rng.IntN(1 << 16),
@@ -100,8 +104,8 @@ func (p plan) has(kind faultKind) bool {
 // String tells a plan to a person.
 func (p plan) String() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "seed %d: %d directors, %d hosts, %d groups of %d players who say %d messages in %s; NATS's clock goes %.3f",
-		p.Seed, p.Directors, p.Hosts, p.Groups, p.Players, p.Says, p.Length, p.Clock)
+	fmt.Fprintf(&text, "seed %d: %d directors, %d hosts, headroom %d, %d groups of %d players who say %d messages in %s; NATS's clock goes %.3f",
+		p.Seed, p.Directors, p.Hosts, p.Headroom, p.Groups, p.Players, p.Says, p.Length, p.Clock)
 	for _, f := range p.Faults {
 		fmt.Fprintf(&text, "\n  %8s  %s for %s (target %d)", f.At.Round(time.Millisecond), f.Kind, f.Lasts.Round(time.Millisecond), f.Target)
 	}

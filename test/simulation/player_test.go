@@ -43,8 +43,11 @@ func (w *world) startPlayer(group, number int) {
 	for range w.plan.Says {
 		w.at(w.between(come, w.plan.Length), p.say)
 	}
-	if w.rng.IntN(3) == 0 {
-		w.at(w.between(come, w.plan.Length), p.leave) // some do not stay
+	switch w.rng.IntN(4) {
+	case 0: // some do not stay
+		w.at(w.between(come, w.plan.Length), p.leave)
+	case 1: // some do not even wait
+		w.at(min(come+w.between(0, 2*time.Second), w.plan.Length), p.leave)
 	}
 }
 
@@ -69,7 +72,7 @@ func (p *player) enter() {
 		case err != nil:
 			p.again(try)
 		default:
-			p.dial(value.(*entered)) //nolint:forcetypeassert // a director's
+			p.dial(value.(*entered))
 		}
 	})
 	w.after(20*time.Second, func() { p.again(try) })
@@ -156,7 +159,7 @@ func (p *player) received(s *joined, frame *guildhallv1.JoinResponse) {
 		p.world.judge.acked(p, f.Ack)
 		p.unacked = slices.DeleteFunc(p.unacked, func(s *guildhallv1.Say) bool { return s.GetId() == f.Ack.GetId() })
 	case *guildhallv1.JoinResponse_Refused:
-		p.world.judge.fail("%s was refused: %v", p.name, f.Refused)
+		p.world.judge.failf("%s was refused: %v", p.name, f.Refused)
 	case *guildhallv1.JoinResponse_Closed:
 		p.closed(f.Closed)
 	}
@@ -165,7 +168,7 @@ func (p *player) received(s *joined, frame *guildhallv1.JoinResponse) {
 func (p *player) welcomed(welcome *guildhallv1.Welcome) {
 	p.seated = true
 	if welcome.HistoryTruncated != nil {
-		p.world.judge.fail("%s is told that history is gone up to %d, and nothing was dropped", p.name, welcome.GetHistoryTruncated())
+		p.world.judge.failf("%s is told that history is gone up to %d, and nothing was dropped", p.name, welcome.GetHistoryTruncated())
 	}
 	for _, say := range p.unacked {
 		if p.world.variant.freshIDs {
@@ -182,7 +185,7 @@ func (p *player) welcomed(welcome *guildhallv1.Welcome) {
 // saw sees a message: each number once, without gaps.
 func (p *player) saw(m *guildhallv1.Message) {
 	if m.GetSeq() != p.lastSeq+1 {
-		p.world.judge.fail("%s saw number %d behind %d", p.name, m.GetSeq(), p.lastSeq)
+		p.world.judge.failf("%s saw number %d behind %d", p.name, m.GetSeq(), p.lastSeq)
 	}
 	p.lastSeq = m.GetSeq()
 	p.world.judge.seen(p, m)
@@ -191,7 +194,7 @@ func (p *player) saw(m *guildhallv1.Message) {
 func (p *player) closed(closed *guildhallv1.Closed) {
 	s := p.stream
 	if !closed.GetReconnect() && closed.GetCode() != guildhallv1.CloseCode_CLOSE_CODE_LEFT {
-		p.world.judge.fail("%s was closed for good: %v", p.name, closed)
+		p.world.judge.failf("%s was closed for good: %v", p.name, closed)
 	}
 	p.streamEnded(s)
 }

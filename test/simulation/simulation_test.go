@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	seeds  = flag.Int("seeds", 300, "how many seeds to run")
+	seeds  = flag.Int("seeds", usualSeeds, "how many seeds to run")
 	first  = flag.Uint64("first", 1, "the first seed")
 	replay = flag.Uint64("replay", 0, "run this seed alone, and tell everything")
 	given  = flag.String("plan", "", "run this plan alone, and tell everything")
@@ -69,7 +69,7 @@ func (w *world) live() {
 		p.leave()
 	}
 	if !w.run(w.now()+leaveWithin, func() bool { return broken() || len(w.judge.left()) == 0 }) {
-		w.judge.fail("leak: %s", strings.Join(w.judge.left(), ", "))
+		w.judge.failf("leak: %s", strings.Join(w.judge.left(), ", "))
 	}
 	w.end()
 }
@@ -143,7 +143,7 @@ func report(t *testing.T, p plan, r result) {
 // TestSameSeedSameRun runs seeds twice: whatever the machine does, a run is the same.
 func TestSameSeedSameRun(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
+	for seed := range uint64(usualSeeds / 20) {
 		p := newPlan(seed)
 		a, b := simulate(t, p, variant{}, false), simulate(t, p, variant{}, false)
 		if a.trace != b.trace {
@@ -157,6 +157,9 @@ const catchWithin = 4000
 
 // TestMistakesAreCaught proves the bench: of each variant with a mistake in it, some seed must break a promise.
 func TestMistakesAreCaught(t *testing.T) {
+	if underRace {
+		t.Skip("it takes many seeds, and shows nothing more under the race detector: run it without")
+	}
 	for _, m := range mistakes {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()

@@ -132,7 +132,7 @@ func appendAnew(ctx context.Context, c *client, m *nats.Msg, err error) (*jetstr
 		if err := proto.Unmarshal(end.data, last); err != nil {
 			return nil, err
 		}
-		again := proto.Clone(entry).(*guildhallv1.LogEntry) //nolint:forcetypeassert // it is one
+		again := proto.Clone(entry).(*guildhallv1.LogEntry)
 		again.LastSeq = last.GetLastSeq() + uint64(len(again.GetMessages()))
 		for i, said := range again.GetMessages() {
 			said.Seq = last.GetLastSeq() + uint64(i) + 1

@@ -59,7 +59,7 @@ type issue struct {
 type process struct {
 	world   *world
 	name    string
-	ctx     context.Context //nolint:containedctx // the process's life
+	ctx     context.Context
 	kill    context.CancelFunc
 	dead    bool          // owned by the world
 	stopped time.Duration // until when it stands still; owned by the world
@@ -79,8 +79,8 @@ func (w *world) newProcess(name string) *process {
 // now is how long the run has lasted.
 func (w *world) now() time.Duration { return time.Since(w.start) }
 
-// note adds to the trace, by which two runs are compared.
-func (w *world) note(format string, v ...any) {
+// notef adds to the trace, by which two runs are compared.
+func (w *world) notef(format string, v ...any) {
 	line := fmt.Sprintf("%12d "+format+"\n", append([]any{int64(w.now())}, v...)...)
 	_, _ = w.trace.Write([]byte(line)) // it never fails
 	if w.verbose != nil {
@@ -114,7 +114,7 @@ func (q queue) Less(i, j int) bool {
 	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
 }
 func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(e any)   { *q = append(*q, e.(event)) } //nolint:forcetypeassert // heap's own
+func (q *queue) Push(e any)   { *q = append(*q, e.(event)) }
 func (q *queue) Pop() any {
 	last := (*q)[len(*q)-1]
 	*q = (*q)[:len(*q)-1]
@@ -151,7 +151,7 @@ func (w *world) run(end time.Duration, done func() bool) (inTime bool) {
 			}
 		}
 		if len(w.queue) > 0 && w.queue[0].at <= w.now() {
-			heap.Pop(&w.queue).(event).do() //nolint:forcetypeassert // heap's own
+			heap.Pop(&w.queue).(event).do()
 			continue
 		}
 		if w.now() >= end {
@@ -172,7 +172,7 @@ func (w *world) take() {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.from, b.from), cmp.Compare(a.what, b.what))
 	})
 	for _, i := range issued {
-		w.note("%s: %s", i.from, i.what)
+		w.notef("%s: %s", i.from, i.what)
 		i.do()
 	}
 }
@@ -244,7 +244,7 @@ func (w *world) arrive(from, to *process, lost bool, arrive func()) {
 	case to.stopped > w.now():
 		w.at(to.stopped+w.between(1, time.Millisecond), func() { w.arrive(from, to, false, arrive) })
 	default:
-		w.note("%s -> %s", from.name, to.name)
+		w.notef("%s -> %s", from.name, to.name)
 		arrive()
 	}
 }
@@ -332,7 +332,7 @@ func newWorld(p plan, v variant) *world {
 func (w *world) strike(f fault) {
 	until := min(w.now()+f.Lasts, w.plan.Length)
 	hosts, directors := w.fleet.processes(), w.directors
-	w.note("fault: %s until %s", f.Kind, until)
+	w.notef("fault: %s until %s", f.Kind, until)
 	switch f.Kind {
 	case killDirector:
 		d := directors[f.Target%len(directors)]

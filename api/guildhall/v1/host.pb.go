@@ -9,6 +9,7 @@ package guildhallv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -76,9 +77,11 @@ func (x *OpenRoomRequest) GetEpoch() uint64 {
 	return 0
 }
 
-// OpenRoomResponse is empty.
+// OpenRoomResponse tells how full the host is.
 type OpenRoomResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rooms on the host, with this one.
+	Rooms         uint32 `protobuf:"varint,1,opt,name=rooms,proto3" json:"rooms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,6 +116,243 @@ func (*OpenRoomResponse) Descriptor() ([]byte, []int) {
 	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{1}
 }
 
+func (x *OpenRoomResponse) GetRooms() uint32 {
+	if x != nil {
+		return x.Rooms
+	}
+	return 0
+}
+
+// KeepRequest is empty.
+type KeepRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepRequest) Reset() {
+	*x = KeepRequest{}
+	mi := &file_guildhall_v1_host_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepRequest) ProtoMessage() {}
+
+func (x *KeepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_host_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepRequest.ProtoReflect.Descriptor instead.
+func (*KeepRequest) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{2}
+}
+
+// KeepResponse tells how long that was.
+type KeepResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long the host stays without rooms if nobody calls again.
+	IdleGrace     *durationpb.Duration `protobuf:"bytes,1,opt,name=idle_grace,json=idleGrace,proto3" json:"idle_grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepResponse) Reset() {
+	*x = KeepResponse{}
+	mi := &file_guildhall_v1_host_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepResponse) ProtoMessage() {}
+
+func (x *KeepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_host_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepResponse.ProtoReflect.Descriptor instead.
+func (*KeepResponse) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KeepResponse) GetIdleGrace() *durationpb.Duration {
+	if x != nil {
+		return x.IdleGrace
+	}
+	return nil
+}
+
+// DisownRequest names claims that name this host.
+type DisownRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The claims. Those that have changed meanwhile are left alone.
+	Claims        []*HeldClaim `protobuf:"bytes,1,rep,name=claims,proto3" json:"claims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisownRequest) Reset() {
+	*x = DisownRequest{}
+	mi := &file_guildhall_v1_host_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisownRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisownRequest) ProtoMessage() {}
+
+func (x *DisownRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_host_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisownRequest.ProtoReflect.Descriptor instead.
+func (*DisownRequest) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DisownRequest) GetClaims() []*HeldClaim {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+// HeldClaim is a claim of this host.
+type HeldClaim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group, `kind:id`.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The revision of the claim.
+	Epoch         uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldClaim) Reset() {
+	*x = HeldClaim{}
+	mi := &file_guildhall_v1_host_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldClaim) ProtoMessage() {}
+
+func (x *HeldClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_host_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldClaim.ProtoReflect.Descriptor instead.
+func (*HeldClaim) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HeldClaim) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *HeldClaim) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// DisownResponse tells what was done.
+type DisownResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many claims had no room.
+	Disowned      uint32 `protobuf:"varint,1,opt,name=disowned,proto3" json:"disowned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisownResponse) Reset() {
+	*x = DisownResponse{}
+	mi := &file_guildhall_v1_host_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisownResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisownResponse) ProtoMessage() {}
+
+func (x *DisownResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_host_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisownResponse.ProtoReflect.Descriptor instead.
+func (*DisownResponse) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DisownResponse) GetDisowned() uint32 {
+	if x != nil {
+		return x.Disowned
+	}
+	return 0
+}
+
 // EvictRequest names a player in a room.
 type EvictRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -126,7 +366,7 @@ type EvictRequest struct {
 
 func (x *EvictRequest) Reset() {
 	*x = EvictRequest{}
-	mi := &file_guildhall_v1_host_proto_msgTypes[2]
+	mi := &file_guildhall_v1_host_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -138,7 +378,7 @@ func (x *EvictRequest) String() string {
 func (*EvictRequest) ProtoMessage() {}
 
 func (x *EvictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_host_proto_msgTypes[2]
+	mi := &file_guildhall_v1_host_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -151,7 +391,7 @@ func (x *EvictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictRequest.ProtoReflect.Descriptor instead.
 func (*EvictRequest) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{2}
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EvictRequest) GetGroup() string {
@@ -179,7 +419,7 @@ type EvictResponse struct {
 
 func (x *EvictResponse) Reset() {
 	*x = EvictResponse{}
-	mi := &file_guildhall_v1_host_proto_msgTypes[3]
+	mi := &file_guildhall_v1_host_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +431,7 @@ func (x *EvictResponse) String() string {
 func (*EvictResponse) ProtoMessage() {}
 
 func (x *EvictResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_host_proto_msgTypes[3]
+	mi := &file_guildhall_v1_host_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +444,7 @@ func (x *EvictResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictResponse.ProtoReflect.Descriptor instead.
 func (*EvictResponse) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{3}
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EvictResponse) GetSessions() uint32 {
@@ -223,7 +463,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_guildhall_v1_host_proto_msgTypes[4]
+	mi := &file_guildhall_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +475,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_host_proto_msgTypes[4]
+	mi := &file_guildhall_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +488,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{4}
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 // DrainResponse is empty.
@@ -260,7 +500,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_guildhall_v1_host_proto_msgTypes[5]
+	mi := &file_guildhall_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -272,7 +512,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_host_proto_msgTypes[5]
+	mi := &file_guildhall_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -285,7 +525,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 // StatsRequest is empty.
@@ -297,7 +537,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_guildhall_v1_host_proto_msgTypes[6]
+	mi := &file_guildhall_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +549,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_host_proto_msgTypes[6]
+	mi := &file_guildhall_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +562,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 // StatsResponse is what a host carries.
@@ -336,7 +576,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_guildhall_v1_host_proto_msgTypes[7]
+	mi := &file_guildhall_v1_host_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +588,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_host_proto_msgTypes[7]
+	mi := &file_guildhall_v1_host_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +601,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatsResponse) GetRooms() []*RoomStats {
@@ -388,7 +628,7 @@ type RoomStats struct {
 
 func (x *RoomStats) Reset() {
 	*x = RoomStats{}
-	mi := &file_guildhall_v1_host_proto_msgTypes[8]
+	mi := &file_guildhall_v1_host_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +640,7 @@ func (x *RoomStats) String() string {
 func (*RoomStats) ProtoMessage() {}
 
 func (x *RoomStats) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_host_proto_msgTypes[8]
+	mi := &file_guildhall_v1_host_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +653,7 @@ func (x *RoomStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomStats.ProtoReflect.Descriptor instead.
 func (*RoomStats) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_guildhall_v1_host_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RoomStats) GetGroup() string {
@@ -448,11 +688,23 @@ var File_guildhall_v1_host_proto protoreflect.FileDescriptor
 
 const file_guildhall_v1_host_proto_rawDesc = "" +
 	"\n" +
-	"\x17guildhall/v1/host.proto\x12\fguildhall.v1\"=\n" +
+	"\x17guildhall/v1/host.proto\x12\fguildhall.v1\x1a\x1egoogle/protobuf/duration.proto\"=\n" +
 	"\x0fOpenRoomRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x12\n" +
-	"\x10OpenRoomResponse\"<\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"(\n" +
+	"\x10OpenRoomResponse\x12\x14\n" +
+	"\x05rooms\x18\x01 \x01(\rR\x05rooms\"\r\n" +
+	"\vKeepRequest\"H\n" +
+	"\fKeepResponse\x128\n" +
+	"\n" +
+	"idle_grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tidleGrace\"@\n" +
+	"\rDisownRequest\x12/\n" +
+	"\x06claims\x18\x01 \x03(\v2\x17.guildhall.v1.HeldClaimR\x06claims\"7\n" +
+	"\tHeldClaim\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\",\n" +
+	"\x0eDisownResponse\x12\x1a\n" +
+	"\bdisowned\x18\x01 \x01(\rR\bdisowned\"<\n" +
 	"\fEvictRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06player\x18\x02 \x01(\tR\x06player\"+\n" +
@@ -467,9 +719,11 @@ const file_guildhall_v1_host_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\amembers\x18\x03 \x01(\rR\amembers\x12\x19\n" +
-	"\blast_seq\x18\x04 \x01(\x04R\alastSeq2\x9e\x02\n" +
+	"\blast_seq\x18\x04 \x01(\x04R\alastSeq2\xa2\x03\n" +
 	"\vHostService\x12I\n" +
-	"\bOpenRoom\x12\x1d.guildhall.v1.OpenRoomRequest\x1a\x1e.guildhall.v1.OpenRoomResponse\x12@\n" +
+	"\bOpenRoom\x12\x1d.guildhall.v1.OpenRoomRequest\x1a\x1e.guildhall.v1.OpenRoomResponse\x12=\n" +
+	"\x04Keep\x12\x19.guildhall.v1.KeepRequest\x1a\x1a.guildhall.v1.KeepResponse\x12C\n" +
+	"\x06Disown\x12\x1b.guildhall.v1.DisownRequest\x1a\x1c.guildhall.v1.DisownResponse\x12@\n" +
 	"\x05Evict\x12\x1a.guildhall.v1.EvictRequest\x1a\x1b.guildhall.v1.EvictResponse\x12@\n" +
 	"\x05Drain\x12\x1a.guildhall.v1.DrainRequest\x1a\x1b.guildhall.v1.DrainResponse\x12@\n" +
 	"\x05Stats\x12\x1a.guildhall.v1.StatsRequest\x1a\x1b.guildhall.v1.StatsResponseBAZ?github.com/guildhall-dev/guildhall/api/guildhall/v1;guildhallv1b\x06proto3"
@@ -486,33 +740,45 @@ func file_guildhall_v1_host_proto_rawDescGZIP() []byte {
 	return file_guildhall_v1_host_proto_rawDescData
 }
 
-var file_guildhall_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_guildhall_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_guildhall_v1_host_proto_goTypes = []any{
-	(*OpenRoomRequest)(nil),  // 0: guildhall.v1.OpenRoomRequest
-	(*OpenRoomResponse)(nil), // 1: guildhall.v1.OpenRoomResponse
-	(*EvictRequest)(nil),     // 2: guildhall.v1.EvictRequest
-	(*EvictResponse)(nil),    // 3: guildhall.v1.EvictResponse
-	(*DrainRequest)(nil),     // 4: guildhall.v1.DrainRequest
-	(*DrainResponse)(nil),    // 5: guildhall.v1.DrainResponse
-	(*StatsRequest)(nil),     // 6: guildhall.v1.StatsRequest
-	(*StatsResponse)(nil),    // 7: guildhall.v1.StatsResponse
-	(*RoomStats)(nil),        // 8: guildhall.v1.RoomStats
+	(*OpenRoomRequest)(nil),     // 0: guildhall.v1.OpenRoomRequest
+	(*OpenRoomResponse)(nil),    // 1: guildhall.v1.OpenRoomResponse
+	(*KeepRequest)(nil),         // 2: guildhall.v1.KeepRequest
+	(*KeepResponse)(nil),        // 3: guildhall.v1.KeepResponse
+	(*DisownRequest)(nil),       // 4: guildhall.v1.DisownRequest
+	(*HeldClaim)(nil),           // 5: guildhall.v1.HeldClaim
+	(*DisownResponse)(nil),      // 6: guildhall.v1.DisownResponse
+	(*EvictRequest)(nil),        // 7: guildhall.v1.EvictRequest
+	(*EvictResponse)(nil),       // 8: guildhall.v1.EvictResponse
+	(*DrainRequest)(nil),        // 9: guildhall.v1.DrainRequest
+	(*DrainResponse)(nil),       // 10: guildhall.v1.DrainResponse
+	(*StatsRequest)(nil),        // 11: guildhall.v1.StatsRequest
+	(*StatsResponse)(nil),       // 12: guildhall.v1.StatsResponse
+	(*RoomStats)(nil),           // 13: guildhall.v1.RoomStats
+	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
 }
 var file_guildhall_v1_host_proto_depIdxs = []int32{
-	8, // 0: guildhall.v1.StatsResponse.rooms:type_name -> guildhall.v1.RoomStats
-	0, // 1: guildhall.v1.HostService.OpenRoom:input_type -> guildhall.v1.OpenRoomRequest
-	2, // 2: guildhall.v1.HostService.Evict:input_type -> guildhall.v1.EvictRequest
-	4, // 3: guildhall.v1.HostService.Drain:input_type -> guildhall.v1.DrainRequest
-	6, // 4: guildhall.v1.HostService.Stats:input_type -> guildhall.v1.StatsRequest
-	1, // 5: guildhall.v1.HostService.OpenRoom:output_type -> guildhall.v1.OpenRoomResponse
-	3, // 6: guildhall.v1.HostService.Evict:output_type -> guildhall.v1.EvictResponse
-	5, // 7: guildhall.v1.HostService.Drain:output_type -> guildhall.v1.DrainResponse
-	7, // 8: guildhall.v1.HostService.Stats:output_type -> guildhall.v1.StatsResponse
-	5, // [5:9] is the sub-list for method output_type
-	1, // [1:5] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	14, // 0: guildhall.v1.KeepResponse.idle_grace:type_name -> google.protobuf.Duration
+	5,  // 1: guildhall.v1.DisownRequest.claims:type_name -> guildhall.v1.HeldClaim
+	13, // 2: guildhall.v1.StatsResponse.rooms:type_name -> guildhall.v1.RoomStats
+	0,  // 3: guildhall.v1.HostService.OpenRoom:input_type -> guildhall.v1.OpenRoomRequest
+	2,  // 4: guildhall.v1.HostService.Keep:input_type -> guildhall.v1.KeepRequest
+	4,  // 5: guildhall.v1.HostService.Disown:input_type -> guildhall.v1.DisownRequest
+	7,  // 6: guildhall.v1.HostService.Evict:input_type -> guildhall.v1.EvictRequest
+	9,  // 7: guildhall.v1.HostService.Drain:input_type -> guildhall.v1.DrainRequest
+	11, // 8: guildhall.v1.HostService.Stats:input_type -> guildhall.v1.StatsRequest
+	1,  // 9: guildhall.v1.HostService.OpenRoom:output_type -> guildhall.v1.OpenRoomResponse
+	3,  // 10: guildhall.v1.HostService.Keep:output_type -> guildhall.v1.KeepResponse
+	6,  // 11: guildhall.v1.HostService.Disown:output_type -> guildhall.v1.DisownResponse
+	8,  // 12: guildhall.v1.HostService.Evict:output_type -> guildhall.v1.EvictResponse
+	10, // 13: guildhall.v1.HostService.Drain:output_type -> guildhall.v1.DrainResponse
+	12, // 14: guildhall.v1.HostService.Stats:output_type -> guildhall.v1.StatsResponse
+	9,  // [9:15] is the sub-list for method output_type
+	3,  // [3:9] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_guildhall_v1_host_proto_init() }
@@ -526,7 +792,7 @@ func file_guildhall_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guildhall_v1_host_proto_rawDesc), len(file_guildhall_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	HostService_OpenRoom_FullMethodName = "/guildhall.v1.HostService/OpenRoom"
+	HostService_Keep_FullMethodName     = "/guildhall.v1.HostService/Keep"
+	HostService_Disown_FullMethodName   = "/guildhall.v1.HostService/Disown"
 	HostService_Evict_FullMethodName    = "/guildhall.v1.HostService/Evict"
 	HostService_Drain_FullMethodName    = "/guildhall.v1.HostService/Drain"
 	HostService_Stats_FullMethodName    = "/guildhall.v1.HostService/Stats"
@@ -36,6 +38,12 @@ type HostServiceClient interface {
 	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
 	// room is not open; after any other error it may be.
 	OpenRoom(ctx context.Context, in *OpenRoomRequest, opts ...grpc.CallOption) (*OpenRoomResponse, error)
+	// Says that the host is wanted as headroom: without rooms it stays for another idle grace, from now on. Aborted if it
+	// is draining or closing. Whoever calls this was given the host by Agones, or has seen that somebody was.
+	Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (*KeepResponse, error)
+	// Gives back those of the claims whose rooms are neither here nor being opened: whoever wrote them died before it had
+	// the room opened, or the room ended while the registry was away.
+	Disown(ctx context.Context, in *DisownRequest, opts ...grpc.CallOption) (*DisownResponse, error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.
 	Evict(ctx context.Context, in *EvictRequest, opts ...grpc.CallOption) (*EvictResponse, error)
@@ -57,6 +65,26 @@ func (c *hostServiceClient) OpenRoom(ctx context.Context, in *OpenRoomRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(OpenRoomResponse)
 	err := c.cc.Invoke(ctx, HostService_OpenRoom_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (*KeepResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepResponse)
+	err := c.cc.Invoke(ctx, HostService_Keep_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) Disown(ctx context.Context, in *DisownRequest, opts ...grpc.CallOption) (*DisownResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisownResponse)
+	err := c.cc.Invoke(ctx, HostService_Disown_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +132,12 @@ type HostServiceServer interface {
 	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
 	// room is not open; after any other error it may be.
 	OpenRoom(context.Context, *OpenRoomRequest) (*OpenRoomResponse, error)
+	// Says that the host is wanted as headroom: without rooms it stays for another idle grace, from now on. Aborted if it
+	// is draining or closing. Whoever calls this was given the host by Agones, or has seen that somebody was.
+	Keep(context.Context, *KeepRequest) (*KeepResponse, error)
+	// Gives back those of the claims whose rooms are neither here nor being opened: whoever wrote them died before it had
+	// the room opened, or the room ended while the registry was away.
+	Disown(context.Context, *DisownRequest) (*DisownResponse, error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.
 	Evict(context.Context, *EvictRequest) (*EvictResponse, error)
@@ -123,6 +157,12 @@ type UnimplementedHostServiceServer struct{}
 
 func (UnimplementedHostServiceServer) OpenRoom(context.Context, *OpenRoomRequest) (*OpenRoomResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenRoom not implemented")
+}
+func (UnimplementedHostServiceServer) Keep(context.Context, *KeepRequest) (*KeepResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Keep not implemented")
+}
+func (UnimplementedHostServiceServer) Disown(context.Context, *DisownRequest) (*DisownResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disown not implemented")
 }
 func (UnimplementedHostServiceServer) Evict(context.Context, *EvictRequest) (*EvictResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Evict not implemented")
@@ -168,6 +208,42 @@ func _HostService_OpenRoom_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(HostServiceServer).OpenRoom(ctx, req.(*OpenRoomRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_Keep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).Keep(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_Keep_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).Keep(ctx, req.(*KeepRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_Disown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisownRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).Disown(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_Disown_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).Disown(ctx, req.(*DisownRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -236,6 +312,14 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "OpenRoom",
 			Handler:    _HostService_OpenRoom_Handler,
+		},
+		{
+			MethodName: "Keep",
+			Handler:    _HostService_Keep_Handler,
+		},
+		{
+			MethodName: "Disown",
+			Handler:    _HostService_Disown_Handler,
 		},
 		{
 			MethodName: "Evict",

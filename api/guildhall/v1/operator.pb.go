@@ -9,6 +9,7 @@ package guildhallv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -379,11 +380,378 @@ func (x *Host) GetPid() int64 {
 	return 0
 }
 
+// BanRequest says whom to keep out.
+type BanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group, `kind:id`.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The player.
+	Player string `protobuf:"bytes,2,opt,name=player,proto3" json:"player,omitempty"`
+	// For how long; not set is for good.
+	Duration *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	// For the player to read.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanRequest) Reset() {
+	*x = BanRequest{}
+	mi := &file_guildhall_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanRequest) ProtoMessage() {}
+
+func (x *BanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanRequest.ProtoReflect.Descriptor instead.
+func (*BanRequest) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BanRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *BanRequest) GetPlayer() string {
+	if x != nil {
+		return x.Player
+	}
+	return ""
+}
+
+func (x *BanRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *BanRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// BanResponse is empty.
+type BanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanResponse) Reset() {
+	*x = BanResponse{}
+	mi := &file_guildhall_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanResponse) ProtoMessage() {}
+
+func (x *BanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanResponse.ProtoReflect.Descriptor instead.
+func (*BanResponse) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+// UnbanRequest says whom to let in again.
+type UnbanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group, `kind:id`.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The player.
+	Player        string `protobuf:"bytes,2,opt,name=player,proto3" json:"player,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnbanRequest) Reset() {
+	*x = UnbanRequest{}
+	mi := &file_guildhall_v1_operator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnbanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnbanRequest) ProtoMessage() {}
+
+func (x *UnbanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_operator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnbanRequest.ProtoReflect.Descriptor instead.
+func (*UnbanRequest) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_operator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UnbanRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *UnbanRequest) GetPlayer() string {
+	if x != nil {
+		return x.Player
+	}
+	return ""
+}
+
+// UnbanResponse is empty.
+type UnbanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnbanResponse) Reset() {
+	*x = UnbanResponse{}
+	mi := &file_guildhall_v1_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnbanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnbanResponse) ProtoMessage() {}
+
+func (x *UnbanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnbanResponse.ProtoReflect.Descriptor instead.
+func (*UnbanResponse) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_operator_proto_rawDescGZIP(), []int{9}
+}
+
+// ListBansRequest is empty.
+type ListBansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBansRequest) Reset() {
+	*x = ListBansRequest{}
+	mi := &file_guildhall_v1_operator_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBansRequest) ProtoMessage() {}
+
+func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_operator_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBansRequest.ProtoReflect.Descriptor instead.
+func (*ListBansRequest) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_operator_proto_rawDescGZIP(), []int{10}
+}
+
+// ListBansResponse is every ban that holds.
+type ListBansResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By group and player.
+	Bans          []*Ban `protobuf:"bytes,1,rep,name=bans,proto3" json:"bans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBansResponse) Reset() {
+	*x = ListBansResponse{}
+	mi := &file_guildhall_v1_operator_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBansResponse) ProtoMessage() {}
+
+func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_operator_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBansResponse.ProtoReflect.Descriptor instead.
+func (*ListBansResponse) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_operator_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListBansResponse) GetBans() []*Ban {
+	if x != nil {
+		return x.Bans
+	}
+	return nil
+}
+
+// Ban is a player who may not be in a group's room.
+type Ban struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group, `kind:id`.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The player.
+	Player string `protobuf:"bytes,2,opt,name=player,proto3" json:"player,omitempty"`
+	// When it was made.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// When it ends by itself. Not set: never.
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// For the player to read.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ban) Reset() {
+	*x = Ban{}
+	mi := &file_guildhall_v1_operator_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ban) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ban) ProtoMessage() {}
+
+func (x *Ban) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_operator_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ban.ProtoReflect.Descriptor instead.
+func (*Ban) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_operator_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Ban) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Ban) GetPlayer() string {
+	if x != nil {
+		return x.Player
+	}
+	return ""
+}
+
+func (x *Ban) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Ban) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Ban) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_guildhall_v1_operator_proto protoreflect.FileDescriptor
 
 const file_guildhall_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1bguildhall/v1/operator.proto\x12\fguildhall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"\x1bguildhall/v1/operator.proto\x12\fguildhall.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
 	"\x10ListRoomsRequest\"=\n" +
 	"\x11ListRoomsResponse\x12(\n" +
 	"\x05rooms\x18\x01 \x03(\v2\x12.guildhall.v1.RoomR\x05rooms\"\xa3\x01\n" +
@@ -406,10 +774,33 @@ const file_guildhall_v1_operator_proto_rawDesc = "" +
 	"\x0erooms_capacity\x18\x05 \x01(\rR\rroomsCapacity\x12\x18\n" +
 	"\aplayers\x18\x06 \x01(\rR\aplayers\x12\x18\n" +
 	"\aaddress\x18\a \x01(\tR\aaddress\x12\x10\n" +
-	"\x03pid\x18\b \x01(\x03R\x03pid2\xad\x01\n" +
+	"\x03pid\x18\b \x01(\x03R\x03pid\"\x89\x01\n" +
+	"\n" +
+	"BanRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
+	"\x06player\x18\x02 \x01(\tR\x06player\x125\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\r\n" +
+	"\vBanResponse\"<\n" +
+	"\fUnbanRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
+	"\x06player\x18\x02 \x01(\tR\x06player\"\x0f\n" +
+	"\rUnbanResponse\"\x11\n" +
+	"\x0fListBansRequest\"9\n" +
+	"\x10ListBansResponse\x12%\n" +
+	"\x04bans\x18\x01 \x03(\v2\x11.guildhall.v1.BanR\x04bans\"\xaf\x01\n" +
+	"\x03Ban\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
+	"\x06player\x18\x02 \x01(\tR\x06player\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason2\xf6\x02\n" +
 	"\x0fOperatorService\x12L\n" +
 	"\tListRooms\x12\x1e.guildhall.v1.ListRoomsRequest\x1a\x1f.guildhall.v1.ListRoomsResponse\x12L\n" +
-	"\tListHosts\x12\x1e.guildhall.v1.ListHostsRequest\x1a\x1f.guildhall.v1.ListHostsResponseBAZ?github.com/guildhall-dev/guildhall/api/guildhall/v1;guildhallv1b\x06proto3"
+	"\tListHosts\x12\x1e.guildhall.v1.ListHostsRequest\x1a\x1f.guildhall.v1.ListHostsResponse\x12:\n" +
+	"\x03Ban\x12\x18.guildhall.v1.BanRequest\x1a\x19.guildhall.v1.BanResponse\x12@\n" +
+	"\x05Unban\x12\x1a.guildhall.v1.UnbanRequest\x1a\x1b.guildhall.v1.UnbanResponse\x12I\n" +
+	"\bListBans\x12\x1d.guildhall.v1.ListBansRequest\x1a\x1e.guildhall.v1.ListBansResponseBAZ?github.com/guildhall-dev/guildhall/api/guildhall/v1;guildhallv1b\x06proto3"
 
 var (
 	file_guildhall_v1_operator_proto_rawDescOnce sync.Once
@@ -423,7 +814,7 @@ func file_guildhall_v1_operator_proto_rawDescGZIP() []byte {
 	return file_guildhall_v1_operator_proto_rawDescData
 }
 
-var file_guildhall_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_guildhall_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_guildhall_v1_operator_proto_goTypes = []any{
 	(*ListRoomsRequest)(nil),      // 0: guildhall.v1.ListRoomsRequest
 	(*ListRoomsResponse)(nil),     // 1: guildhall.v1.ListRoomsResponse
@@ -431,21 +822,39 @@ var file_guildhall_v1_operator_proto_goTypes = []any{
 	(*ListHostsRequest)(nil),      // 3: guildhall.v1.ListHostsRequest
 	(*ListHostsResponse)(nil),     // 4: guildhall.v1.ListHostsResponse
 	(*Host)(nil),                  // 5: guildhall.v1.Host
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*BanRequest)(nil),            // 6: guildhall.v1.BanRequest
+	(*BanResponse)(nil),           // 7: guildhall.v1.BanResponse
+	(*UnbanRequest)(nil),          // 8: guildhall.v1.UnbanRequest
+	(*UnbanResponse)(nil),         // 9: guildhall.v1.UnbanResponse
+	(*ListBansRequest)(nil),       // 10: guildhall.v1.ListBansRequest
+	(*ListBansResponse)(nil),      // 11: guildhall.v1.ListBansResponse
+	(*Ban)(nil),                   // 12: guildhall.v1.Ban
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
 }
 var file_guildhall_v1_operator_proto_depIdxs = []int32{
-	2, // 0: guildhall.v1.ListRoomsResponse.rooms:type_name -> guildhall.v1.Room
-	6, // 1: guildhall.v1.Room.since:type_name -> google.protobuf.Timestamp
-	5, // 2: guildhall.v1.ListHostsResponse.hosts:type_name -> guildhall.v1.Host
-	0, // 3: guildhall.v1.OperatorService.ListRooms:input_type -> guildhall.v1.ListRoomsRequest
-	3, // 4: guildhall.v1.OperatorService.ListHosts:input_type -> guildhall.v1.ListHostsRequest
-	1, // 5: guildhall.v1.OperatorService.ListRooms:output_type -> guildhall.v1.ListRoomsResponse
-	4, // 6: guildhall.v1.OperatorService.ListHosts:output_type -> guildhall.v1.ListHostsResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2,  // 0: guildhall.v1.ListRoomsResponse.rooms:type_name -> guildhall.v1.Room
+	13, // 1: guildhall.v1.Room.since:type_name -> google.protobuf.Timestamp
+	5,  // 2: guildhall.v1.ListHostsResponse.hosts:type_name -> guildhall.v1.Host
+	14, // 3: guildhall.v1.BanRequest.duration:type_name -> google.protobuf.Duration
+	12, // 4: guildhall.v1.ListBansResponse.bans:type_name -> guildhall.v1.Ban
+	13, // 5: guildhall.v1.Ban.since:type_name -> google.protobuf.Timestamp
+	13, // 6: guildhall.v1.Ban.until:type_name -> google.protobuf.Timestamp
+	0,  // 7: guildhall.v1.OperatorService.ListRooms:input_type -> guildhall.v1.ListRoomsRequest
+	3,  // 8: guildhall.v1.OperatorService.ListHosts:input_type -> guildhall.v1.ListHostsRequest
+	6,  // 9: guildhall.v1.OperatorService.Ban:input_type -> guildhall.v1.BanRequest
+	8,  // 10: guildhall.v1.OperatorService.Unban:input_type -> guildhall.v1.UnbanRequest
+	10, // 11: guildhall.v1.OperatorService.ListBans:input_type -> guildhall.v1.ListBansRequest
+	1,  // 12: guildhall.v1.OperatorService.ListRooms:output_type -> guildhall.v1.ListRoomsResponse
+	4,  // 13: guildhall.v1.OperatorService.ListHosts:output_type -> guildhall.v1.ListHostsResponse
+	7,  // 14: guildhall.v1.OperatorService.Ban:output_type -> guildhall.v1.BanResponse
+	9,  // 15: guildhall.v1.OperatorService.Unban:output_type -> guildhall.v1.UnbanResponse
+	11, // 16: guildhall.v1.OperatorService.ListBans:output_type -> guildhall.v1.ListBansResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_guildhall_v1_operator_proto_init() }
@@ -460,7 +869,7 @@ func file_guildhall_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guildhall_v1_operator_proto_rawDesc), len(file_guildhall_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,9 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	OperatorService_ListRooms_FullMethodName = "/guildhall.v1.OperatorService/ListRooms"
 	OperatorService_ListHosts_FullMethodName = "/guildhall.v1.OperatorService/ListHosts"
+	OperatorService_Ban_FullMethodName       = "/guildhall.v1.OperatorService/Ban"
+	OperatorService_Unban_FullMethodName     = "/guildhall.v1.OperatorService/Unban"
+	OperatorService_ListBans_FullMethodName  = "/guildhall.v1.OperatorService/ListBans"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -34,6 +37,14 @@ type OperatorServiceClient interface {
 	ListRooms(ctx context.Context, in *ListRoomsRequest, opts ...grpc.CallOption) (*ListRoomsResponse, error)
 	// Lists the hosts, by name.
 	ListHosts(ctx context.Context, in *ListHostsRequest, opts ...grpc.CallOption) (*ListHostsResponse, error)
+	// Bans a player from a group's room, over an earlier ban if there is one: their sessions end, and neither a frontend
+	// nor a host lets them in while it holds. For a minute, it is a kick: passes that are out have expired then.
+	// InvalidArgument if it is no group, no player or no duration. After any other error the ban may or may not stand.
+	Ban(ctx context.Context, in *BanRequest, opts ...grpc.CallOption) (*BanResponse, error)
+	// Lifts a ban. If there is none, that is no error.
+	Unban(ctx context.Context, in *UnbanRequest, opts ...grpc.CallOption) (*UnbanResponse, error)
+	// Lists the bans that hold, by group and player.
+	ListBans(ctx context.Context, in *ListBansRequest, opts ...grpc.CallOption) (*ListBansResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -64,6 +75,36 @@ func (c *operatorServiceClient) ListHosts(ctx context.Context, in *ListHostsRequ
 	return out, nil
 }
 
+func (c *operatorServiceClient) Ban(ctx context.Context, in *BanRequest, opts ...grpc.CallOption) (*BanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BanResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Ban_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) Unban(ctx context.Context, in *UnbanRequest, opts ...grpc.CallOption) (*UnbanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnbanResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Unban_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListBans(ctx context.Context, in *ListBansRequest, opts ...grpc.CallOption) (*ListBansResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBansResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListBans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -75,6 +116,14 @@ type OperatorServiceServer interface {
 	ListRooms(context.Context, *ListRoomsRequest) (*ListRoomsResponse, error)
 	// Lists the hosts, by name.
 	ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error)
+	// Bans a player from a group's room, over an earlier ban if there is one: their sessions end, and neither a frontend
+	// nor a host lets them in while it holds. For a minute, it is a kick: passes that are out have expired then.
+	// InvalidArgument if it is no group, no player or no duration. After any other error the ban may or may not stand.
+	Ban(context.Context, *BanRequest) (*BanResponse, error)
+	// Lifts a ban. If there is none, that is no error.
+	Unban(context.Context, *UnbanRequest) (*UnbanResponse, error)
+	// Lists the bans that hold, by group and player.
+	ListBans(context.Context, *ListBansRequest) (*ListBansResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -90,6 +139,15 @@ func (UnimplementedOperatorServiceServer) ListRooms(context.Context, *ListRoomsR
 }
 func (UnimplementedOperatorServiceServer) ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListHosts not implemented")
+}
+func (UnimplementedOperatorServiceServer) Ban(context.Context, *BanRequest) (*BanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ban not implemented")
+}
+func (UnimplementedOperatorServiceServer) Unban(context.Context, *UnbanRequest) (*UnbanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unban not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListBans(context.Context, *ListBansRequest) (*ListBansResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBans not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -148,6 +206,60 @@ func _OperatorService_ListHosts_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_Ban_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Ban(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Ban_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Ban(ctx, req.(*BanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_Unban_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnbanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Unban(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Unban_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Unban(ctx, req.(*UnbanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListBans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListBans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListBans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListBans(ctx, req.(*ListBansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -162,6 +274,18 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListHosts",
 			Handler:    _OperatorService_ListHosts_Handler,
+		},
+		{
+			MethodName: "Ban",
+			Handler:    _OperatorService_Ban_Handler,
+		},
+		{
+			MethodName: "Unban",
+			Handler:    _OperatorService_Unban_Handler,
+		},
+		{
+			MethodName: "ListBans",
+			Handler:    _OperatorService_ListBans_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -35,6 +35,10 @@ const (
 const (
 	// HostServiceOpenRoomProcedure is the fully-qualified name of the HostService's OpenRoom RPC.
 	HostServiceOpenRoomProcedure = "/guildhall.v1.HostService/OpenRoom"
+	// HostServiceKeepProcedure is the fully-qualified name of the HostService's Keep RPC.
+	HostServiceKeepProcedure = "/guildhall.v1.HostService/Keep"
+	// HostServiceDisownProcedure is the fully-qualified name of the HostService's Disown RPC.
+	HostServiceDisownProcedure = "/guildhall.v1.HostService/Disown"
 	// HostServiceEvictProcedure is the fully-qualified name of the HostService's Evict RPC.
 	HostServiceEvictProcedure = "/guildhall.v1.HostService/Evict"
 	// HostServiceDrainProcedure is the fully-qualified name of the HostService's Drain RPC.
@@ -50,6 +54,12 @@ type HostServiceClient interface {
 	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
 	// room is not open; after any other error it may be.
 	OpenRoom(context.Context, *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error)
+	// Says that the host is wanted as headroom: without rooms it stays for another idle grace, from now on. Aborted if it
+	// is draining or closing. Whoever calls this was given the host by Agones, or has seen that somebody was.
+	Keep(context.Context, *connect.Request[v1.KeepRequest]) (*connect.Response[v1.KeepResponse], error)
+	// Gives back those of the claims whose rooms are neither here nor being opened: whoever wrote them died before it had
+	// the room opened, or the room ended while the registry was away.
+	Disown(context.Context, *connect.Request[v1.DisownRequest]) (*connect.Response[v1.DisownResponse], error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.
 	Evict(context.Context, *connect.Request[v1.EvictRequest]) (*connect.Response[v1.EvictResponse], error)
@@ -76,6 +86,18 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("OpenRoom")),
 			connect.WithClientOptions(opts...),
 		),
+		keep: connect.NewClient[v1.KeepRequest, v1.KeepResponse](
+			httpClient,
+			baseURL+HostServiceKeepProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("Keep")),
+			connect.WithClientOptions(opts...),
+		),
+		disown: connect.NewClient[v1.DisownRequest, v1.DisownResponse](
+			httpClient,
+			baseURL+HostServiceDisownProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("Disown")),
+			connect.WithClientOptions(opts...),
+		),
 		evict: connect.NewClient[v1.EvictRequest, v1.EvictResponse](
 			httpClient,
 			baseURL+HostServiceEvictProcedure,
@@ -100,6 +122,8 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 // hostServiceClient implements HostServiceClient.
 type hostServiceClient struct {
 	openRoom *connect.Client[v1.OpenRoomRequest, v1.OpenRoomResponse]
+	keep     *connect.Client[v1.KeepRequest, v1.KeepResponse]
+	disown   *connect.Client[v1.DisownRequest, v1.DisownResponse]
 	evict    *connect.Client[v1.EvictRequest, v1.EvictResponse]
 	drain    *connect.Client[v1.DrainRequest, v1.DrainResponse]
 	stats    *connect.Client[v1.StatsRequest, v1.StatsResponse]
@@ -108,6 +132,16 @@ type hostServiceClient struct {
 // OpenRoom calls guildhall.v1.HostService.OpenRoom.
 func (c *hostServiceClient) OpenRoom(ctx context.Context, req *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error) {
 	return c.openRoom.CallUnary(ctx, req)
+}
+
+// Keep calls guildhall.v1.HostService.Keep.
+func (c *hostServiceClient) Keep(ctx context.Context, req *connect.Request[v1.KeepRequest]) (*connect.Response[v1.KeepResponse], error) {
+	return c.keep.CallUnary(ctx, req)
+}
+
+// Disown calls guildhall.v1.HostService.Disown.
+func (c *hostServiceClient) Disown(ctx context.Context, req *connect.Request[v1.DisownRequest]) (*connect.Response[v1.DisownResponse], error) {
+	return c.disown.CallUnary(ctx, req)
 }
 
 // Evict calls guildhall.v1.HostService.Evict.
@@ -132,6 +166,12 @@ type HostServiceHandler interface {
 	// draining or closing, InvalidArgument if it is no group or of a kind that the host does not know. After these the
 	// room is not open; after any other error it may be.
 	OpenRoom(context.Context, *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error)
+	// Says that the host is wanted as headroom: without rooms it stays for another idle grace, from now on. Aborted if it
+	// is draining or closing. Whoever calls this was given the host by Agones, or has seen that somebody was.
+	Keep(context.Context, *connect.Request[v1.KeepRequest]) (*connect.Response[v1.KeepResponse], error)
+	// Gives back those of the claims whose rooms are neither here nor being opened: whoever wrote them died before it had
+	// the room opened, or the room ended while the registry was away.
+	Disown(context.Context, *connect.Request[v1.DisownRequest]) (*connect.Response[v1.DisownResponse], error)
 	// Ends every session of a player in one room: a kick, not a ban, for the player may come back with a new pass.
 	// NotFound if the room is not here.
 	Evict(context.Context, *connect.Request[v1.EvictRequest]) (*connect.Response[v1.EvictResponse], error)
@@ -152,6 +192,18 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceOpenRoomProcedure,
 		svc.OpenRoom,
 		connect.WithSchema(hostServiceMethods.ByName("OpenRoom")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceKeepHandler := connect.NewUnaryHandler(
+		HostServiceKeepProcedure,
+		svc.Keep,
+		connect.WithSchema(hostServiceMethods.ByName("Keep")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceDisownHandler := connect.NewUnaryHandler(
+		HostServiceDisownProcedure,
+		svc.Disown,
+		connect.WithSchema(hostServiceMethods.ByName("Disown")),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceEvictHandler := connect.NewUnaryHandler(
@@ -176,6 +228,10 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		switch r.URL.Path {
 		case HostServiceOpenRoomProcedure:
 			hostServiceOpenRoomHandler.ServeHTTP(w, r)
+		case HostServiceKeepProcedure:
+			hostServiceKeepHandler.ServeHTTP(w, r)
+		case HostServiceDisownProcedure:
+			hostServiceDisownHandler.ServeHTTP(w, r)
 		case HostServiceEvictProcedure:
 			hostServiceEvictHandler.ServeHTTP(w, r)
 		case HostServiceDrainProcedure:
@@ -193,6 +249,14 @@ type UnimplementedHostServiceHandler struct{}
 
 func (UnimplementedHostServiceHandler) OpenRoom(context.Context, *connect.Request[v1.OpenRoomRequest]) (*connect.Response[v1.OpenRoomResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guildhall.v1.HostService.OpenRoom is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) Keep(context.Context, *connect.Request[v1.KeepRequest]) (*connect.Response[v1.KeepResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guildhall.v1.HostService.Keep is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) Disown(context.Context, *connect.Request[v1.DisownRequest]) (*connect.Response[v1.DisownResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guildhall.v1.HostService.Disown is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) Evict(context.Context, *connect.Request[v1.EvictRequest]) (*connect.Response[v1.EvictResponse], error) {

@@ -39,6 +39,13 @@ const (
 	// OperatorServiceListHostsProcedure is the fully-qualified name of the OperatorService's ListHosts
 	// RPC.
 	OperatorServiceListHostsProcedure = "/guildhall.v1.OperatorService/ListHosts"
+	// OperatorServiceBanProcedure is the fully-qualified name of the OperatorService's Ban RPC.
+	OperatorServiceBanProcedure = "/guildhall.v1.OperatorService/Ban"
+	// OperatorServiceUnbanProcedure is the fully-qualified name of the OperatorService's Unban RPC.
+	OperatorServiceUnbanProcedure = "/guildhall.v1.OperatorService/Unban"
+	// OperatorServiceListBansProcedure is the fully-qualified name of the OperatorService's ListBans
+	// RPC.
+	OperatorServiceListBansProcedure = "/guildhall.v1.OperatorService/ListBans"
 )
 
 // OperatorServiceClient is a client for the guildhall.v1.OperatorService service.
@@ -47,6 +54,14 @@ type OperatorServiceClient interface {
 	ListRooms(context.Context, *connect.Request[v1.ListRoomsRequest]) (*connect.Response[v1.ListRoomsResponse], error)
 	// Lists the hosts, by name.
 	ListHosts(context.Context, *connect.Request[v1.ListHostsRequest]) (*connect.Response[v1.ListHostsResponse], error)
+	// Bans a player from a group's room, over an earlier ban if there is one: their sessions end, and neither a frontend
+	// nor a host lets them in while it holds. For a minute, it is a kick: passes that are out have expired then.
+	// InvalidArgument if it is no group, no player or no duration. After any other error the ban may or may not stand.
+	Ban(context.Context, *connect.Request[v1.BanRequest]) (*connect.Response[v1.BanResponse], error)
+	// Lifts a ban. If there is none, that is no error.
+	Unban(context.Context, *connect.Request[v1.UnbanRequest]) (*connect.Response[v1.UnbanResponse], error)
+	// Lists the bans that hold, by group and player.
+	ListBans(context.Context, *connect.Request[v1.ListBansRequest]) (*connect.Response[v1.ListBansResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the guildhall.v1.OperatorService service. By
@@ -72,6 +87,24 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("ListHosts")),
 			connect.WithClientOptions(opts...),
 		),
+		ban: connect.NewClient[v1.BanRequest, v1.BanResponse](
+			httpClient,
+			baseURL+OperatorServiceBanProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Ban")),
+			connect.WithClientOptions(opts...),
+		),
+		unban: connect.NewClient[v1.UnbanRequest, v1.UnbanResponse](
+			httpClient,
+			baseURL+OperatorServiceUnbanProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Unban")),
+			connect.WithClientOptions(opts...),
+		),
+		listBans: connect.NewClient[v1.ListBansRequest, v1.ListBansResponse](
+			httpClient,
+			baseURL+OperatorServiceListBansProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListBans")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -79,6 +112,9 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 type operatorServiceClient struct {
 	listRooms *connect.Client[v1.ListRoomsRequest, v1.ListRoomsResponse]
 	listHosts *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
+	ban       *connect.Client[v1.BanRequest, v1.BanResponse]
+	unban     *connect.Client[v1.UnbanRequest, v1.UnbanResponse]
+	listBans  *connect.Client[v1.ListBansRequest, v1.ListBansResponse]
 }
 
 // ListRooms calls guildhall.v1.OperatorService.ListRooms.
@@ -91,12 +127,35 @@ func (c *operatorServiceClient) ListHosts(ctx context.Context, req *connect.Requ
 	return c.listHosts.CallUnary(ctx, req)
 }
 
+// Ban calls guildhall.v1.OperatorService.Ban.
+func (c *operatorServiceClient) Ban(ctx context.Context, req *connect.Request[v1.BanRequest]) (*connect.Response[v1.BanResponse], error) {
+	return c.ban.CallUnary(ctx, req)
+}
+
+// Unban calls guildhall.v1.OperatorService.Unban.
+func (c *operatorServiceClient) Unban(ctx context.Context, req *connect.Request[v1.UnbanRequest]) (*connect.Response[v1.UnbanResponse], error) {
+	return c.unban.CallUnary(ctx, req)
+}
+
+// ListBans calls guildhall.v1.OperatorService.ListBans.
+func (c *operatorServiceClient) ListBans(ctx context.Context, req *connect.Request[v1.ListBansRequest]) (*connect.Response[v1.ListBansResponse], error) {
+	return c.listBans.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the guildhall.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	// Lists the live rooms, by group.
 	ListRooms(context.Context, *connect.Request[v1.ListRoomsRequest]) (*connect.Response[v1.ListRoomsResponse], error)
 	// Lists the hosts, by name.
 	ListHosts(context.Context, *connect.Request[v1.ListHostsRequest]) (*connect.Response[v1.ListHostsResponse], error)
+	// Bans a player from a group's room, over an earlier ban if there is one: their sessions end, and neither a frontend
+	// nor a host lets them in while it holds. For a minute, it is a kick: passes that are out have expired then.
+	// InvalidArgument if it is no group, no player or no duration. After any other error the ban may or may not stand.
+	Ban(context.Context, *connect.Request[v1.BanRequest]) (*connect.Response[v1.BanResponse], error)
+	// Lifts a ban. If there is none, that is no error.
+	Unban(context.Context, *connect.Request[v1.UnbanRequest]) (*connect.Response[v1.UnbanResponse], error)
+	// Lists the bans that hold, by group and player.
+	ListBans(context.Context, *connect.Request[v1.ListBansRequest]) (*connect.Response[v1.ListBansResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -118,12 +177,36 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("ListHosts")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceBanHandler := connect.NewUnaryHandler(
+		OperatorServiceBanProcedure,
+		svc.Ban,
+		connect.WithSchema(operatorServiceMethods.ByName("Ban")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceUnbanHandler := connect.NewUnaryHandler(
+		OperatorServiceUnbanProcedure,
+		svc.Unban,
+		connect.WithSchema(operatorServiceMethods.ByName("Unban")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListBansHandler := connect.NewUnaryHandler(
+		OperatorServiceListBansProcedure,
+		svc.ListBans,
+		connect.WithSchema(operatorServiceMethods.ByName("ListBans")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guildhall.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceListRoomsProcedure:
 			operatorServiceListRoomsHandler.ServeHTTP(w, r)
 		case OperatorServiceListHostsProcedure:
 			operatorServiceListHostsHandler.ServeHTTP(w, r)
+		case OperatorServiceBanProcedure:
+			operatorServiceBanHandler.ServeHTTP(w, r)
+		case OperatorServiceUnbanProcedure:
+			operatorServiceUnbanHandler.ServeHTTP(w, r)
+		case OperatorServiceListBansProcedure:
+			operatorServiceListBansHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -139,4 +222,16 @@ func (UnimplementedOperatorServiceHandler) ListRooms(context.Context, *connect.R
 
 func (UnimplementedOperatorServiceHandler) ListHosts(context.Context, *connect.Request[v1.ListHostsRequest]) (*connect.Response[v1.ListHostsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guildhall.v1.OperatorService.ListHosts is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Ban(context.Context, *connect.Request[v1.BanRequest]) (*connect.Response[v1.BanResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guildhall.v1.OperatorService.Ban is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Unban(context.Context, *connect.Request[v1.UnbanRequest]) (*connect.Response[v1.UnbanResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guildhall.v1.OperatorService.Unban is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListBans(context.Context, *connect.Request[v1.ListBansRequest]) (*connect.Response[v1.ListBansResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guildhall.v1.OperatorService.ListBans is not implemented"))
 }

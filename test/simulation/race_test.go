@@ -1,0 +1,9 @@
+//go:build race
+
+package simulation
+
+// Under the race detector everything takes ten times as long: some seeds are enough to see races.
+const (
+	usualSeeds = 60
+	underRace  = true
+)
