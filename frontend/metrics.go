@@ -14,13 +14,14 @@ const (
 )
 
 type metrics struct {
-	seconds *prometheus.HistogramVec
-	refused *prometheus.CounterVec
-	waiting prometheus.Gauge
-	filed   *prometheus.CounterVec
-	refiled prometheus.Counter
-	answers *prometheus.CounterVec
-	waited  *prometheus.HistogramVec
+	seconds   *prometheus.HistogramVec
+	refused   *prometheus.CounterVec
+	waiting   prometheus.Gauge
+	filed     *prometheus.CounterVec
+	refiled   prometheus.Counter
+	withdrawn *prometheus.CounterVec
+	answers   *prometheus.CounterVec
+	waited    *prometheus.HistogramVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -39,6 +40,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}),
 		filed: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "guildhall_frontend_tickets_filed_total", Help: "Tickets filed with Open Match, renewals included, by outcome: filed, failed.",
+		}, []string{"outcome"}),
+		withdrawn: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "guildhall_frontend_tickets_withdrawn_total",
+			Help: "Tickets deleted from Open Match because nobody waits for them any more, by outcome: withdrawn, failed; those that failed expire.",
 		}, []string{"outcome"}),
 		refiled: factory.NewCounter(prometheus.CounterOpts{
 			Name: "guildhall_frontend_tickets_refiled_total", Help: "Tickets that were filed anew because no answer came: directors that died, or a fleet without room.",

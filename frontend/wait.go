@@ -125,6 +125,9 @@ func (w *waits) withdraw(ctx context.Context, id string) {
 	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	if _, err := w.match.DeleteTicket(callCtx, &pb.DeleteTicketRequest{TicketId: id}); err != nil {
+		w.metrics.withdrawn.WithLabelValues("failed").Inc()
 		w.logger.Warn("withdrawing a ticket failed; it will expire", "ticket", id, "error", err)
+		return
 	}
+	w.metrics.withdrawn.WithLabelValues("withdrawn").Inc()
 }
