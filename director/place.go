@@ -121,7 +121,7 @@ const allocationsMost = 2
 const forgetEvery = 10 * time.Second
 
 // openTimeout bounds one OpenRoom. A host that takes longer is of no use to the players who wait.
-const openTimeout = 3 * time.Second
+const openTimeout = registry.SettleTime
 
 // errMoving says that the group's room is being moved away from where it is.
 var errMoving = errors.New("the room's host is draining or closing")
@@ -178,7 +178,7 @@ func (p *Placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*g
 		return nil, err
 	}
 	if lease != nil {
-		return claim.PlacedOn(*lease), nil
+		return p.found(ctx, claim, *lease, t)
 	}
 	host, kept, err := p.choose(ctx, t)
 	if err != nil {
@@ -190,6 +190,17 @@ func (p *Placer) attempt(ctx context.Context, group guildhall.Group, t *try) (*g
 	}
 	if err := p.open(ctx, host, claim); err != nil {
 		return nil, err
+	}
+	return claim.PlacedOn(host), nil
+}
+
+// found gives the place of a claim that is there. If it has just been written, by another director, the host may be
+// about to refuse it: it is asked too, for a room that is open already is no error.
+func (p *Placer) found(ctx context.Context, claim registry.Claim, host registry.Lease, t *try) (*guildhallv1.Placement, error) {
+	if !claim.IsSettled() && !t.refused[host.Host] { // one that was asked and is silent has its claim
+		if err := p.open(ctx, host, claim); err != nil {
+			return nil, err
+		}
 	}
 	return claim.PlacedOn(host), nil
 }

@@ -47,7 +47,7 @@ func TestPlaceOnAnAllocatedHost(t *testing.T) {
 	if first.GetHost() != "h1" || first.GetAddress() != h.lease.Address || h.opened["guild:g1"] != 1 {
 		t.Errorf("placed at %v with %d OpenRoom", first, h.opened["guild:g1"])
 	}
-	if again := w.mustPlace(p, testGroup(1)); again.GetEpoch() != first.GetEpoch() || h.opened["guild:g1"] != 1 {
+	if again := w.mustPlace(p, testGroup(1)); again.GetEpoch() != first.GetEpoch() || h.roomCount() != 1 {
 		t.Errorf("a live room was placed again: %v, %d OpenRoom", again, h.opened["guild:g1"])
 	}
 	if w.allocator.called() != 0 {
@@ -140,6 +140,9 @@ func TestPlaceLosesTheSwap(t *testing.T) {
 		if _, err := w.registry.Take(w.ctx, testGroup(1), "winner", 0); err != nil {
 			t.Error(err)
 		}
+		winner.mu.Lock()
+		defer winner.mu.Unlock()
+		winner.rooms[testGroup(1).String()] = true
 	})
 	if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "winner" {
 		t.Errorf("placed on %s", got.GetHost())
@@ -370,5 +373,22 @@ func TestAllocatedHostWithoutALease(t *testing.T) {
 	}
 	if _, err := w.registry.Claim(w.ctx, testGroup(1)); !errors.Is(err, registry.ErrNoClaim) {
 		t.Errorf("a claim is left: %v", err)
+	}
+}
+
+// A claim that another director has just written may be about to be refused: whoever finds it asks the host too, and sends
+// nobody there before the host has said yes.
+func TestYoungClaimOfAnotherDirector(t *testing.T) {
+	w := setup(t)
+	full, free, p := w.host("full", registry.HostAllocated, 1), w.host("free", registry.HostAllocated, 10), w.placer()
+	w.await(p, full, free)
+	full.refuseWith(codes.ResourceExhausted)
+	claim, err := w.registry.Take(w.ctx, testGroup(1), "full", 0) // the other director is about to call OpenRoom
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := w.mustPlace(p, testGroup(1))
+	if got.GetHost() != "free" || got.GetEpoch() <= uint64(claim.Epoch) {
+		t.Errorf("placed at %v, and that host is full", got)
 	}
 }

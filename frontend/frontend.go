@@ -115,15 +115,16 @@ func (f *Frontend) openLobby() error {
 		tokenKeys = append(tokenKeys, pass.DevelopmentKeys()...)
 	}
 	metrics := newMetrics(f.config.Metrics)
+	live := newLive(f.registry)
 	f.waits = newWaits(waitsConfig{
-		match: pb.NewFrontendServiceClient(f.match), nats: f.nats, registry: f.registry, logger: f.logger, metrics: metrics,
+		match: pb.NewFrontendServiceClient(f.match), nats: f.nats, live: live, logger: f.logger, metrics: metrics,
 		shards: f.config.Shards, ticketTTL: f.config.TicketTTL, lookAgain: f.config.LookAgain,
 		refileAfter: f.config.RefileAfter,
 	})
 	f.lobby = &lobby{
 		door:   &door{keys: tokenKeys, kinds: f.config.Kinds, banned: f.registry.BanInView, logger: f.logger},
 		logger: f.logger,
-		minter: pass.NewMinter(key), registry: f.registry, waits: f.waits, metrics: metrics,
+		minter: pass.NewMinter(key), live: live, waits: f.waits, metrics: metrics,
 		held: newHeld(f.config.TicketTTL), stopping: make(chan struct{}),
 	}
 	return nil

@@ -14,7 +14,6 @@ import (
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
 	"github.com/guildhall-dev/guildhall/internal/pass"
-	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
 // lobby answers LobbyService.
@@ -22,7 +21,7 @@ type lobby struct {
 	// Static after construction.
 	door     *door
 	minter   *pass.Minter
-	registry *registry.Registry
+	live     *live
 	waits    *waits
 	held     *held
 	metrics  *metrics
@@ -42,7 +41,7 @@ func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildha
 	}
 	id := newTicketID(who.group)
 	response := &guildhallv1.FileTicketResponse{TicketId: id.String(), ExpiresAt: timestamppb.New(time.Now().Add(l.held.ttl))}
-	placement, live, err := l.live(ctx, who.group)
+	placement, live, err := l.find(ctx, who.group)
 	if err != nil {
 		return nil, l.refuse("FileTicket", err)
 	}
@@ -108,7 +107,7 @@ func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.
 // that has no seat, because it is new or was filed at another frontend, takes one here and leaves it.
 func (l *lobby) see(ctx context.Context, method string, id ticketID, who visitor, seat *seat, waiting func(*guildhallv1.Waiting) error, assigned func(*guildhallv1.Assignment) error) error {
 	start := time.Now()
-	placement, live, err := l.live(ctx, who.group)
+	placement, live, err := l.find(ctx, who.group)
 	if err != nil {
 		return l.refuse(method, err)
 	}
@@ -165,10 +164,9 @@ func (l *lobby) awaitPlacement(ctx context.Context, id ticketID, seat *seat, wai
 	return seat.wait.placement, nil
 }
 
-// live gives the group's room if there is one. The claim is read from the registry itself: a view would be late
-// for the one who comes right behind the first.
-func (l *lobby) live(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, bool, error) {
-	placement, live, err := findLive(ctx, l.registry, group)
+// find gives the group's room if it is live.
+func (l *lobby) find(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, bool, error) {
+	placement, live, err := l.live.find(ctx, group)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, false, contextError(ctx)
@@ -177,22 +175,6 @@ func (l *lobby) live(ctx context.Context, group guildhall.Group) (*guildhallv1.P
 		return nil, false, connect.NewError(connect.CodeUnavailable, errors.New("the registry does not answer: try again"))
 	}
 	return placement, live, nil
-}
-
-// findLive looks in the registry for a group's live room.
-func findLive(ctx context.Context, r *registry.Registry, group guildhall.Group) (*guildhallv1.Placement, bool, error) {
-	claim, err := r.Claim(ctx, group)
-	if errors.Is(err, registry.ErrNoClaim) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	host, alive := r.HostInView(claim.Host)
-	if !alive || host.Leaving() {
-		return nil, false, nil
-	}
-	return claim.PlacedOn(host), true, nil
 }
 
 // admit signs a pass.

@@ -100,7 +100,7 @@ func (w *waits) create(ctx context.Context, shared *wait) (string, error) {
 // look is for when the word of an assignment was lost: it looks whether the group's room is live by now, and
 // whether the ticket is still there.
 func (w *waits) look(ctx context.Context, shared *wait, id string) (placement *guildhallv1.Placement, gone bool) {
-	placement, live, err := findLive(ctx, w.registry, shared.group)
+	placement, live, err := w.live.find(ctx, shared.group)
 	if err != nil {
 		w.logger.Warn("looking for a room failed", "group", shared.group, "error", err)
 	}

@@ -14,6 +14,7 @@ import (
 func TestLiveRoomCostsNoTicket(t *testing.T) {
 	w := setup(t)
 	claim := w.live(dragons)
+	w.frontend.lobby.live.told(dragons, claim.Epoch)
 	got := w.enter(w.frontend, "p1", dragons).assigned()
 	if got.GetHost() != "h" || got.GetEpoch() != uint64(claim.Epoch) || got.GetAddress() != "127.0.0.1:1" {
 		t.Errorf("assigned %v", got)
@@ -58,6 +59,27 @@ func TestBrokenStreamsWithdrawTheTicket(t *testing.T) {
 	p1.cancel()
 	p2.cancel()
 	w.awaitFiled("the ticket is withdrawn", noTicket)
+}
+
+// A claim that has just been written is no room yet, for the host may refuse it: players wait for a director's word, and
+// those who come behind it do not.
+func TestYoungClaimIsNotLiveYet(t *testing.T) {
+	w := setup(t)
+	claim := w.live(dragons)
+	p1 := w.enter(w.frontend, "p1", dragons)
+	p1.waiting()
+	filed := w.awaitFiled("there is a ticket", oneTicket)
+	w.tell(filed[0], uint64(claim.Epoch))
+	if got := p1.assigned(); got.GetEpoch() != uint64(claim.Epoch) {
+		t.Errorf("p1 was sent to %v", got)
+	}
+	w.awaitFiled("the ticket is withdrawn", noTicket)
+	if got := w.enter(w.frontend, "p2", dragons).assigned(); got.GetEpoch() != uint64(claim.Epoch) {
+		t.Errorf("p2 was sent to %v", got)
+	}
+	if filed := w.filed(); len(filed) != 0 {
+		t.Errorf("tickets were filed for a live room: %v", filed)
+	}
 }
 
 // The word of an assignment is lost: the frontend looks for itself.

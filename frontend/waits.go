@@ -14,13 +14,12 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
-	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
 type waitsConfig struct {
 	match     pb.FrontendServiceClient
 	nats      *nats.Conn
-	registry  *registry.Registry
+	live      *live
 	logger    *slog.Logger
 	metrics   *metrics
 	shards    int
@@ -167,6 +166,7 @@ func (w *waits) answer(message *nats.Msg) {
 		w.logger.Warn("an answer is for no group", "error", err)
 		return
 	}
+	w.live.told(group, guildhall.Epoch(assigned.GetPlacement().GetEpoch()))
 	w.mu.Lock()
 	shared := w.byGroup[group]
 	w.mu.Unlock()

@@ -33,6 +33,13 @@ type Claim struct {
 	Since time.Time
 }
 
+// SettleTime is how long whoever writes a claim may take to have the room opened, or to give the claim back.
+const SettleTime = 3 * time.Second
+
+// IsSettled says whether that time has passed, by this machine's clock and NATS's: a clock that goes wrong only makes
+// somebody ask once more, or be sent on.
+func (c Claim) IsSettled() bool { return time.Since(c.Since) > SettleTime }
+
 // PlacedOn says where the room is, given the lease of the host that owns it.
 func (c Claim) PlacedOn(host Lease) *guildhallv1.Placement {
 	return &guildhallv1.Placement{

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
@@ -18,6 +19,7 @@ import (
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/broker"
+	"github.com/guildhall-dev/guildhall/internal/process"
 )
 
 // ErrFenced says that the log has a writer of a later epoch. It is final: the room is somebody else's.
@@ -76,13 +78,16 @@ type entry struct {
 	sequence uint64 // of the stream
 }
 
+// errNotDecoded is no passing trouble.
+var errNotDecoded = errors.New("does not decode")
+
 func decode(data []byte, sequence uint64) (entry, error) {
 	decoded := entry{LogEntry: &guildhallv1.LogEntry{}, sequence: sequence}
 	if err := proto.Unmarshal(data, decoded.LogEntry); err != nil {
-		return entry{}, fmt.Errorf("log entry %d does not decode: %w", sequence, err)
+		return entry{}, fmt.Errorf("log entry %d %w: %w", sequence, errNotDecoded, err)
 	}
 	if n := uint64(len(decoded.Messages)); n > decoded.LastSeq {
-		return entry{}, fmt.Errorf("log entry %d has %d messages up to number %d", sequence, n, decoded.LastSeq)
+		return entry{}, fmt.Errorf("log entry %d %w: it has %d messages up to number %d", sequence, errNotDecoded, n, decoded.LastSeq)
 	}
 	return decoded, nil
 }
@@ -101,29 +106,56 @@ func (l *Log) last(ctx context.Context, group guildhall.Group) (entry, error) {
 	return decode(raw.Data, raw.Sequence)
 }
 
+const (
+	// firstReadAttempt is how long the first attempt at reading a log may take; the next may take twice as long, for the log
+	// may be long. A reader that NATS loses, with the node that fed it, would otherwise be waited for by a room that opens.
+	firstReadAttempt = time.Second
+	// readPause is the rest before the next attempt.
+	readPause = 50 * time.Millisecond
+	// readerLives is how long NATS keeps a reader that nobody feeds on.
+	readerLives = 2 * time.Second
+)
+
 // read gives the last messages of a group up to an entry, at most so many, in order.
 func (l *Log) read(ctx context.Context, group guildhall.Group, upTo entry, most int) ([]*guildhallv1.Message, error) {
 	if upTo.LastSeq == 0 {
 		return nil, nil
 	}
-	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject(group)}})
+	for attempt := firstReadAttempt; ; attempt *= 2 {
+		attemptCtx, cancel := context.WithTimeout(ctx, attempt)
+		messages, err := l.readOnce(attemptCtx, group, upTo, most)
+		cancel()
+		if err == nil || errors.Is(err, errNotDecoded) {
+			return messages, err
+		}
+		process.Sleep(ctx, readPause)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("reading the log of %s: %w", group, err)
+		}
+	}
+}
+
+func (l *Log) readOnce(ctx context.Context, group guildhall.Group, upTo entry, most int) ([]*guildhallv1.Message, error) {
+	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subject(group)}, InactiveThreshold: readerLives,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the log of %s: %w", group, err)
+		return nil, err
 	}
 	feed, err := consumer.Messages()
 	if err != nil {
-		return nil, fmt.Errorf("reading the log of %s: %w", group, err)
+		return nil, err
 	}
-	defer l.endReading(ctx, consumer, feed)
+	defer feed.Stop()
 	var messages []*guildhallv1.Message
 	for {
 		next, err := feed.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return nil, fmt.Errorf("reading the log of %s: %w", group, err)
+			return nil, err
 		}
 		meta, err := next.Metadata()
 		if err != nil {
-			return nil, fmt.Errorf("reading the log of %s: %w", group, err)
+			return nil, err
 		}
 		read, err := decode(next.Data(), meta.Sequence.Stream)
 		if err != nil {
@@ -134,13 +166,5 @@ func (l *Log) read(ctx context.Context, group guildhall.Group, upTo entry, most 
 		if read.sequence >= upTo.sequence {
 			return messages, nil
 		}
-	}
-}
-
-// endReading removes the consumer from NATS, which would keep it for minutes: every room that opens makes one.
-func (l *Log) endReading(ctx context.Context, consumer jetstream.Consumer, feed jetstream.MessagesContext) {
-	feed.Stop()
-	if info := consumer.CachedInfo(); info != nil { // nil while a lost consumer is made anew
-		_ = l.stream.DeleteConsumer(ctx, info.Name) // if that is not answered, the minutes pass
 	}
 }

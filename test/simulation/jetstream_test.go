@@ -229,15 +229,11 @@ func (s *streamClient) Info(ctx context.Context, _ ...jetstream.StreamInfoOpt) (
 	})
 }
 
-func (s *streamClient) DeleteConsumer(context.Context, string) error { return nil }
-
 // consumer reads what was there when it was made.
 type consumer struct {
 	jetstream.Consumer
 	messages []message
 }
-
-func (c *consumer) CachedInfo() *jetstream.ConsumerInfo { return &jetstream.ConsumerInfo{} }
 
 func (c *consumer) Messages(...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error) {
 	return &feed{messages: c.messages}, nil
