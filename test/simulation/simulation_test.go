@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -176,5 +177,6 @@ func TestMistakesAreCaught(t *testing.T) {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	debug.SetGCPercent(400) // each run leaves all of itself behind
 	os.Exit(m.Run())
 }
