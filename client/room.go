@@ -42,9 +42,12 @@ type Room struct {
 	err    error
 
 	// Owned by run.
-	joined   bool
-	lastSeq  guildhall.Seq
-	assigned Assigned // the last one told; Took is not compared
+	joined  bool
+	lastSeq guildhall.Seq
+	epoch   guildhall.Epoch // the latest one that it sat in
+	// olderSince is since when only rooms of earlier epochs have been found; zero if that is not so.
+	olderSince time.Time
+	assigned   Assigned // the last one told; Took is not compared
 
 	mu      sync.Mutex
 	leaving bool          // guarded by mu

@@ -50,6 +50,9 @@ func (r *Room) sit(ctx context.Context, assignment *guildhallv1.Assignment) (sea
 	if first.GetWelcome() == nil {
 		return false, r.closing(first), nil
 	}
+	if r.isOlder(guildhall.Epoch(first.GetWelcome().GetEpoch())) {
+		return false, lost(errors.New("the host does not know yet that the room is elsewhere")), nil
+	}
 	if err := r.welcome(ctx, first.GetWelcome()); err != nil {
 		return true, Closed{}, err
 	}
@@ -79,6 +82,27 @@ func (r *Room) resumePoint() *uint64 {
 	}
 	after := uint64(r.lastSeq)
 	return &after
+}
+
+// olderFor is how long a host may believe that it has a room that is another's by now: that long may a node of NATS that is
+// cut off say so. If all hosts go on to, it is the registry that was lost, and epochs begin anew.
+const olderFor = time.Minute
+
+// isOlder says whether a room is of an epoch before the one that this client has been in. What it tells of the log is old,
+// too.
+func (r *Room) isOlder(epoch guildhall.Epoch) bool {
+	if epoch >= r.epoch {
+		r.epoch, r.olderSince = epoch, time.Time{}
+		return false
+	}
+	if r.olderSince.IsZero() {
+		r.olderSince = time.Now()
+	}
+	if time.Since(r.olderSince) < olderFor {
+		return true
+	}
+	r.epoch, r.olderSince = epoch, time.Time{}
+	return false
 }
 
 // welcome notes the seat and tells the caller.

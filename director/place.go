@@ -128,11 +128,20 @@ var errMoving = errors.New("the room's host is draining or closing")
 
 // Place gives the host that owns the group's room, having seen to it that there is one.
 func (p *Placer) Place(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
-	placement, err, _ := p.underWay.Do(group.Key(), func() (any, error) { return p.placeOnce(ctx, group) })
-	if err != nil {
-		return nil, err
+	for {
+		ours := false
+		placement, err, _ := p.underWay.Do(group.Key(), func() (any, error) {
+			ours = true
+			return p.placeOnce(ctx, group)
+		})
+		if err == nil {
+			return placement.(*guildhallv1.Placement), nil //nolint:forcetypeassert // placeOnce's
+		}
+		if ours || ctx.Err() != nil {
+			return nil, err
+		}
+		// It was another's placement, and it may only have been that one's time that was up.
 	}
-	return placement.(*guildhallv1.Placement), nil //nolint:forcetypeassert // placeOnce's
 }
 
 func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {

@@ -392,3 +392,31 @@ func TestYoungClaimOfAnotherDirector(t *testing.T) {
 		t.Errorf("placed at %v, and that host is full", got)
 	}
 }
+
+// Two matches of one group share a placement: when the first one's time is up, the second goes on by itself.
+func TestTheSecondDoesNotInheritTheFirstsDeadline(t *testing.T) {
+	w := setup(t)
+	p := w.placer()
+	first, cancel := context.WithCancel(w.ctx)
+	asked := make(chan struct{})
+	w.allocator.before = sync.OnceFunc(func() { close(asked) })
+	failed := make(chan error, 1)
+	go func() { // no host is to be had: it tries on
+		_, err := p.Place(first, testGroup(1))
+		failed <- err
+	}()
+	<-asked
+	placed := make(chan error, 1)
+	go func() {
+		_, err := p.Place(w.ctx, testGroup(1))
+		placed <- err
+	}()
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first ended with %v", err)
+	}
+	w.ready(p, 10, "host")
+	if err := <-placed; err != nil {
+		t.Errorf("the second, who has all the time, ended with %v", err)
+	}
+}

@@ -247,3 +247,21 @@ func TestTheLargestBodies(t *testing.T) {
 		t.Errorf("another host has %d messages, want %d", len(again.messages), n)
 	}
 }
+
+// What one host has taken, and another with a lower limit would refuse, is acked there when it is said again: it is in
+// the log.
+func TestWhatWasSaidIsNotRefused(t *testing.T) {
+	b := setup(t)
+	h1 := b.host("h1")
+	m := h1.join("p1", h1.openRoom(dragons), nil)
+	m.say("a", "a body of some length")
+	m.acked("a") // and that is lost on its way
+	h1.stop()
+	b.bodyBytes = 8
+	h2 := b.host("h2")
+	m = h2.join("p1", h2.openRoom(dragons), behind(0))
+	m.say("a", "a body of some length")
+	if seq := m.acked("a"); seq != 1 || len(m.refusals) != 0 {
+		t.Errorf("acked as number %d, refused: %v", seq, m.refusals)
+	}
+}

@@ -43,14 +43,14 @@ func (e *say) apply(r *room) {
 	if _, here := r.sessions[s]; !here {
 		return // dropped meanwhile; the client says it again elsewhere
 	}
-	if refusal := r.refuse(said); refusal != nil {
-		r.send(s, &guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Refused{Refused: refusal}})
-		return
-	}
 	key := sayKey{s.player, said.GetId()}
-	if seq, before := r.said[key]; before {
+	if seq, before := r.said[key]; before { // also what this host would refuse, and another has taken
 		r.host.metrics.repeated.Inc()
 		r.ack(s, said.GetId(), seq)
+		return
+	}
+	if refusal := r.refuse(said); refusal != nil {
+		r.send(s, &guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Refused{Refused: refusal}})
 		return
 	}
 	if waiting := r.unsaid[key]; waiting != nil {

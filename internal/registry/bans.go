@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/broker"
 )
 
 // Ban says that a player may not be in a group's room.
@@ -70,7 +72,10 @@ func (b banned) key() (string, error) {
 const playerKind = "player"
 
 func parseBanKey(key string) (banned, error) {
-	group, player, _ := strings.Cut(key, "."+playerKind+".") // what is escaped has no dot
+	group, player := key, ""
+	if at := strings.LastIndex(key, "."+playerKind+"."); at >= 0 { // the last one: a group may be called player; what is escaped has no dot
+		group, player = key[:at], key[at+len(playerKind)+2:]
+	}
 	parsed, err := guildhall.ParseGroupKey(group)
 	if err != nil {
 		return banned{}, fmt.Errorf("registry: the key of a ban: %w", err)
@@ -112,13 +117,48 @@ func (r *Registry) Unban(ctx context.Context, group guildhall.Group, player guil
 	return nil
 }
 
-// writeBan writes over whatever is there: of two who ban and unban at once, the last has it.
+// writeBan writes over the ban that is there, or over none; nil lifts it. Only over what it has read: a lifting that was
+// sent long ago, and arrives now, must not lift a ban that was made since. Of two who ban and unban at once, the last has it.
 func (r *Registry) writeBan(ctx context.Context, who banned, header nats.Header, value []byte) error {
 	key, err := who.key()
 	if err != nil {
 		return err
 	}
-	_, err = r.js.PublishMsg(ctx, &nats.Msg{Subject: "$KV." + bansBucket + "." + key, Header: header, Data: value})
+	for {
+		entry, err := get(ctx, r.bans, key)
+		missing := errors.Is(err, jetstream.ErrKeyNotFound)
+		switch {
+		case missing && value == nil:
+			return nil
+		case missing:
+			err = r.createBan(ctx, key, header, value)
+		case err == nil:
+			err = r.publishBan(ctx, key, entry.Revision(), header, value)
+		}
+		if !isConflict(err) {
+			return err
+		}
+	}
+}
+
+func (r *Registry) publishBan(ctx context.Context, key string, over uint64, header nats.Header, value []byte) error {
+	message := &nats.Msg{Subject: "$KV." + bansBucket + "." + key, Header: maps.Clone(header), Data: value}
+	message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(over, 10))
+	_, err := broker.Write(ctx, func(ctx context.Context) (*jetstream.PubAck, error) { return r.js.PublishMsg(ctx, message) })
+	return err
+}
+
+// createBan writes a ban where none is: where there never was one, or over the marker of one that was lifted.
+func (r *Registry) createBan(ctx context.Context, key string, header nats.Header, value []byte) error {
+	var options []jetstream.KVCreateOpt
+	if ttl := header.Get(jetstream.MsgTTLHeader); ttl != "" {
+		keep, err := time.ParseDuration(ttl)
+		if err != nil {
+			return err
+		}
+		options = append(options, jetstream.KeyTTL(keep))
+	}
+	_, err := broker.Write(ctx, func(ctx context.Context) (uint64, error) { return r.bans.Create(ctx, key, value, options...) })
 	return err
 }
 

@@ -324,3 +324,62 @@ func (b *bench) awaitBan(group guildhall.Group, player guildhall.PlayerID, want 
 		b.await(changed, "the ban of "+string(player))
 	}
 }
+
+// A group may be called "player", which also stands in the keys of bans.
+func TestBanFromAGroupCalledPlayer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	group := guildhall.Group{Kind: "guild", ID: "player"}
+	b.ban(group, "bob", Ban{})
+	b.awaitBan(group, "bob", true)
+	if bans, err := b.Bans(b.ctx); err != nil || len(bans) != 1 || bans[0].Group != group || bans[0].Player != "bob" {
+		t.Errorf("listed as %v, %v", bans, err)
+	}
+}
+
+// A lifting that was sent long ago arrives behind a ban that was made since: it lifts nothing.
+func TestALateLiftingLiftsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.ban(dragons, "bob", Ban{Reason: "first"})
+	key, err := banned{dragons, "bob"}.key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := b.bans.Get(b.ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.ban(dragons, "bob", Ban{Reason: "second thoughts"})
+	if err := b.publishBan(b.ctx, key, old.Revision(), purgeHeader(), nil); !isConflict(err) {
+		t.Errorf("a lifting of the first ban: %v, want a conflict", err)
+	}
+	if ban, found, err := b.Banned(b.ctx, dragons, "bob"); err != nil || !found || ban.Reason != "second thoughts" {
+		t.Errorf("the ban is %+v, %t, %v", ban, found, err)
+	}
+}
+
+// Many ban and lift at once: each call succeeds, and in the end there is a ban or none, as the last one wanted.
+func TestBansAndLiftingsAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var all sync.WaitGroup
+	for n := range 20 {
+		all.Go(func() {
+			var err error
+			if n%2 == 0 {
+				err = b.Ban(b.ctx, dragons, "bob", Ban{Until: time.Now().Add(time.Hour)})
+			} else {
+				err = b.Unban(b.ctx, dragons, "bob")
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	b.ban(dragons, "bob", Ban{Reason: "in the end"})
+	if ban, found, err := b.Banned(b.ctx, dragons, "bob"); err != nil || !found || ban.Reason != "in the end" {
+		t.Errorf("the ban is %+v, %t, %v", ban, found, err)
+	}
+}

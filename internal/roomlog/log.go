@@ -106,6 +106,20 @@ func (l *Log) last(ctx context.Context, group guildhall.Group) (entry, error) {
 	return decode(raw.Data, raw.Sequence)
 }
 
+// forgetTimeout bounds forgetting a barrier.
+const forgetTimeout = time.Second
+
+// forget removes a barrier that is not the last entry any more, if nothing was said behind it: a group that is visited often
+// and speaks seldom would lose what was said to the barriers. If it fails, the next one costs one entry more.
+func (l *Log) forget(ctx context.Context, barrier entry) {
+	if barrier.sequence == 0 || len(barrier.Messages) > 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
+	_ = l.stream.DeleteMsg(ctx, barrier.sequence)
+}
+
 const (
 	// firstReadAttempt is how long the first attempt at reading a log may take; the next may take twice as long, for the log
 	// may be long. A reader that NATS loses, with the node that fed it, would otherwise be waited for by a room that opens.

@@ -48,6 +48,7 @@ func (l *Log) Open(ctx context.Context, group guildhall.Group, epoch guildhall.E
 		if err != nil {
 			return nil, nil, fmt.Errorf("opening the log of %s: %w", group, err)
 		}
+		l.forget(ctx, last)
 		messages, err := l.read(ctx, group, last, history)
 		return w, messages, err
 	}

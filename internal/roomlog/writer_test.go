@@ -231,3 +231,22 @@ func TestReadingLeavesNoConsumer(t *testing.T) {
 		left = info.State.Consumers
 	}
 }
+
+// A group that is visited often and speaks seldom keeps what was said: barriers do not crowd it out.
+func TestVisitsDoNotEraseTheLog(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w, _ := b.open(1, all)
+	for n := range 10 {
+		b.say(w, fmt.Sprint("m", n))
+	}
+	for range 50 {
+		b.open(2, 1)
+	}
+	if entries := b.entries(); len(entries) != 12 { // a barrier, ten messages, and the last barrier
+		t.Errorf("50 visits left %d entries, want 12", len(entries))
+	}
+	if _, messages := b.open(3, all); len(messages) != 10 {
+		t.Errorf("10 messages were said, %d are left", len(messages))
+	}
+}

@@ -167,7 +167,7 @@ func (b *broker) forget(s *stream, m message) {
 // read gives the last message of a subject, or what it was a moment ago while reads lag.
 func (b *broker) read(s *stream, subject string) message {
 	if b.world.is(staleNATS) && b.world.rng.IntN(2) == 0 {
-		return s.endBefore(subject, time.Now().Add(-b.world.between(0, 2*time.Second)))
+		return s.endBefore(subject, time.Now().Add(-b.world.between(0, 20*time.Second)))
 	}
 	return s.end(subject)
 }
@@ -203,11 +203,12 @@ func (b *broker) tell(s *stream, m message) {
 			w.broken = true
 			continue
 		}
-		b.world.sendInOrder(b.world.nats, w.process, &w.last, func() {
+		told := func() {
 			if !w.broken {
 				w.updates <- m.entry(s)
 			}
-		})
+		}
+		b.world.sendInOrderOr(b.world.nats, w.process, &w.last, told, func() { b.breakWatch(w) })
 	}
 }
 
@@ -215,10 +216,17 @@ func (b *broker) tell(s *stream, m message) {
 // a while.
 func (b *broker) breakWatches(of *process) {
 	for _, w := range b.watches {
-		if w.broken || of != nil && w.process != of {
-			continue
+		if of == nil || w.process == of {
+			b.breakWatch(w)
 		}
-		w.broken = true
-		b.world.after(b.world.between(10*time.Millisecond, 4*time.Second), func() { close(w.updates) })
 	}
+}
+
+// breakWatch ends one. A watch tells everything or breaks: the real one counts what it is told.
+func (b *broker) breakWatch(w *watch) {
+	if w.broken {
+		return
+	}
+	w.broken = true
+	b.world.after(b.world.between(10*time.Millisecond, 4*time.Second), func() { close(w.updates) })
 }

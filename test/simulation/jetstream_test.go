@@ -229,6 +229,16 @@ func (s *streamClient) Info(ctx context.Context, _ ...jetstream.StreamInfoOpt) (
 	})
 }
 
+func (s *streamClient) DeleteMsg(ctx context.Context, sequence uint64) error {
+	_, err := ask(ctx, s.client, "delete "+decimal(sequence), func(*broker) (struct{}, error) {
+		for subject, kept := range s.stream.subjects {
+			s.stream.subjects[subject] = slices.DeleteFunc(kept, func(m message) bool { return m.sequence == sequence })
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
 // consumer reads what was there when it was made.
 type consumer struct {
 	jetstream.Consumer

@@ -27,6 +27,7 @@ type player struct {
 	resent      int
 	unacked     []*guildhallv1.Say
 	lastSeq     uint64
+	epoch       uint64 // the latest one that it sat in
 	cutUntil    time.Duration
 }
 
@@ -166,7 +167,15 @@ func (p *player) received(s *joined, frame *guildhallv1.JoinResponse) {
 }
 
 func (p *player) welcomed(welcome *guildhallv1.Welcome) {
-	p.seated = true
+	if welcome.GetEpoch() < p.epoch { // the host does not know yet that the room is elsewhere
+		p.stream.reset()
+		p.streamEnded(p.stream)
+		return
+	}
+	if welcome.GetLastSeq() < p.lastSeq {
+		p.world.judge.failf("order: %s has seen number %d, and is welcomed at epoch %d to a room that ends with %d", p.name, p.lastSeq, welcome.GetEpoch(), welcome.GetLastSeq())
+	}
+	p.seated, p.epoch = true, welcome.GetEpoch()
 	if welcome.HistoryTruncated != nil {
 		p.world.judge.failf("%s is told that history is gone up to %d, and nothing was dropped", p.name, welcome.GetHistoryTruncated())
 	}
@@ -236,7 +245,7 @@ func (p *player) startAnew() {
 		s.reset()
 		p.stream, p.seated = nil, false
 	}
-	p.unacked, p.lastSeq = nil, 0
+	p.unacked, p.lastSeq, p.epoch = nil, 0, 0
 	p.gone = p.leaving
 	p.again(p.tries)
 }

@@ -212,16 +212,21 @@ func (w *world) isCut(from, to *process) bool {
 
 // send has a message arrive, some time later or never.
 func (w *world) send(from, to *process, arrive func()) {
-	w.sendAfter(from, to, w.delay(), arrive)
+	w.sendAfter(from, to, w.delay(), arrive, func() {})
 }
 
 // sendInOrder is send on a connection that keeps the order: last is when the message before it arrives.
 func (w *world) sendInOrder(from, to *process, last *time.Duration, arrive func()) {
-	*last = max(*last+1, w.now()+w.delay())
-	w.sendAfter(from, to, *last-w.now(), arrive)
+	w.sendInOrderOr(from, to, last, arrive, func() {})
 }
 
-func (w *world) sendAfter(from, to *process, d time.Duration, arrive func()) {
+// sendInOrderOr is sendInOrder for a connection that notices when a message is lost.
+func (w *world) sendInOrderOr(from, to *process, last *time.Duration, arrive, lose func()) {
+	*last = max(*last+1, w.now()+w.delay())
+	w.sendAfter(from, to, *last-w.now(), arrive, lose)
+}
+
+func (w *world) sendAfter(from, to *process, d time.Duration, arrive, lose func()) {
 	if from.dead {
 		return
 	}
@@ -235,14 +240,15 @@ func (w *world) sendAfter(from, to *process, d time.Duration, arrive func()) {
 	}
 	lost := w.isCut(from, to) || w.is(lossyNATS) && (from == w.nats || to == w.nats) && w.rng.IntN(3) == 0 ||
 		w.is(loseNATS) && (from == w.nats || to == w.nats)
-	w.after(d, func() { w.arrive(from, to, lost, arrive) })
+	w.after(d, func() { w.arrive(from, to, lost, arrive, lose) })
 }
 
-func (w *world) arrive(from, to *process, lost bool, arrive func()) {
+func (w *world) arrive(from, to *process, lost bool, arrive, lose func()) {
 	switch {
 	case lost || to.dead || w.isCut(from, to):
+		lose()
 	case to.stopped > w.now():
-		w.at(to.stopped+w.between(1, time.Millisecond), func() { w.arrive(from, to, false, arrive) })
+		w.at(to.stopped+w.between(1, time.Millisecond), func() { w.arrive(from, to, false, arrive, lose) })
 	default:
 		w.notef("%s -> %s", from.name, to.name)
 		arrive()

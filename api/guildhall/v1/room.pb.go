@@ -614,7 +614,8 @@ type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group, `kind:id`.
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// The epoch of this room.
+	// The epoch of this room. If it is lower than that of a room of this group in which the client has sat, the host is cut
+	// off and does not know that the room is elsewhere: leave, and Enter again.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The player, as the pass names them.
 	Player string `protobuf:"bytes,3,opt,name=player,proto3" json:"player,omitempty"`
