@@ -130,18 +130,23 @@ var errMoving = errors.New("the room's host is draining or closing")
 func (p *Placer) Place(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
 	for {
 		ours := false
-		placement, err, _ := p.underWay.Do(group.Key(), func() (any, error) {
+		shared, err, _ := p.underWay.Do(group.Key(), func() (any, error) {
 			ours = true
-			return p.placeOnce(ctx, group)
+			placement, err := p.placeOnce(ctx, group)
+			return attempted{placement, ctx.Err() != nil}, err
 		})
-		if err == nil {
-			return placement.(*guildhallv1.Placement), nil //nolint:forcetypeassert // placeOnce's
+		got := shared.(attempted) //nolint:forcetypeassert // ours
+		if err == nil || ours || !got.late || ctx.Err() != nil {
+			return got.placement, err
 		}
-		if ours || ctx.Err() != nil {
-			return nil, err
-		}
-		// It was another's placement, and it may only have been that one's time that was up.
+		// It was another's placement, whose time was up; ours is not.
 	}
+}
+
+// attempted is what those who place one group at once share.
+type attempted struct {
+	placement *guildhallv1.Placement // nil if that failed
+	late      bool                   // the time of whoever made it was up
 }
 
 func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
