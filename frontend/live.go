@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/registry"
@@ -17,6 +19,7 @@ import (
 // that is long decided.
 type live struct {
 	registry *registry.Registry
+	reading  singleflight.Group // claims by group: a raid that comes at once asks once
 
 	mu     sync.Mutex
 	opened map[guildhall.Group]openedRoom // guarded by mu; by the word of directors, while claims are young
@@ -58,10 +61,19 @@ func (l *live) isOpen(claim registry.Claim) bool {
 	return l.opened[claim.Group].epoch == claim.Epoch
 }
 
+// claim reads the group's claim, or shares what another is just reading. The one who reads may go away: the others want to
+// know all the same.
+func (l *live) claim(ctx context.Context, group guildhall.Group) (registry.Claim, error) {
+	claim, err, _ := l.reading.Do(group.Key(), func() (any, error) {
+		return l.registry.Claim(context.WithoutCancel(ctx), group)
+	})
+	return claim.(registry.Claim), err //nolint:forcetypeassert // the registry's
+}
+
 // find gives the group's room if it is live. The claim is read from the registry itself: a view would be late for the one
 // who comes right behind the first.
 func (l *live) find(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, bool, error) {
-	claim, err := l.registry.Claim(ctx, group)
+	claim, err := l.claim(ctx, group)
 	if errors.Is(err, registry.ErrNoClaim) {
 		return nil, false, nil
 	}
