@@ -17,6 +17,9 @@ type KindRules struct {
 	IdleGrace time.Duration
 	// History is how many messages are kept for those who come later or come back.
 	History int
+	// Keep is how old a message may become before it is dropped; 0 is for ever. The last thing in a group's log stays, for it
+	// holds the group's numbers.
+	Keep time.Duration
 }
 
 // MaxHistory is the most messages that can be kept of a group.
@@ -29,7 +32,8 @@ type Kinds map[Kind]KindRules
 const DefaultKinds = "guild capacity=1000 idle=30s history=1000; party capacity=100 idle=10s history=200"
 
 // Decode reads kinds from a text such as [DefaultKinds]: kinds separated by semicolons, each a name and its
-// rules. A rule that is left out is that of a guild in DefaultKinds.
+// rules: capacity=N, idle=DURATION, history=N and keep=DURATION. A rule that is left out is that of a guild in DefaultKinds;
+// without keep, messages are kept for ever.
 func (k *Kinds) Decode(text string) error {
 	kinds := Kinds{}
 	for part := range strings.SplitSeq(text, ";") {
@@ -76,8 +80,12 @@ func parseRules(words []string) (KindRules, error) {
 			}
 		case "idle":
 			rules.IdleGrace, err = moreThanNone(value)
+		case "keep":
+			if rules.Keep, err = time.ParseDuration(value); err == nil && rules.Keep < 0 {
+				err = fmt.Errorf("%s is less than 0", rules.Keep)
+			}
 		default:
-			return rules, fmt.Errorf("rule %s: want capacity=N, idle=DURATION or history=N", quoteShort(word))
+			return rules, fmt.Errorf("rule %s: want capacity=N, idle=DURATION, history=N or keep=DURATION", quoteShort(word))
 		}
 		if err != nil {
 			return rules, fmt.Errorf("rule %s: %w", quoteShort(word), err)
@@ -108,7 +116,11 @@ func (k Kinds) String() string {
 	var parts []string
 	for _, kind := range k.Names() {
 		r := k[kind]
-		parts = append(parts, fmt.Sprintf("%s capacity=%d idle=%s history=%d", kind, r.Capacity, r.IdleGrace, r.History))
+		part := fmt.Sprintf("%s capacity=%d idle=%s history=%d", kind, r.Capacity, r.IdleGrace, r.History)
+		if r.Keep > 0 {
+			part += fmt.Sprintf(" keep=%s", r.Keep)
+		}
+		parts = append(parts, part)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -28,7 +28,7 @@ func TestKindsRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		DefaultKinds, "guild", "guild;", ";;a;b ; c\t history=7", "x capacity=1 idle=1ms history=1", "x idle=90m", "z\n;a",
-		"a-1 history=5 capacity=3",
+		"a-1 history=5 capacity=3", "guild keep=720h", "guild keep=0; party keep=1ms idle=1s",
 	} {
 		var kinds, again Kinds
 		if err := kinds.Decode(text); err != nil {
@@ -37,6 +37,19 @@ func TestKindsRoundTrip(t *testing.T) {
 		}
 		if err := again.Decode(kinds.String()); err != nil || !maps.Equal(kinds, again) {
 			t.Errorf("%q becomes %q and then %+v, %v; want %+v", text, kinds, again, err, kinds)
+		}
+	}
+}
+
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	var kinds Kinds
+	if err := kinds.Decode("guild keep=720h; party; crowd keep=0"); err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[Kind]time.Duration{"guild": 720 * time.Hour, "party": 0, "crowd": 0} {
+		if kinds[kind].Keep != want {
+			t.Errorf("a %s is kept for %s, want %s", kind, kinds[kind].Keep, want)
 		}
 	}
 }
@@ -72,7 +85,11 @@ func TestBadKinds(t *testing.T) {
 		{"guild idle=5", "missing unit"},
 		{"guild idle=0s", "0s is not more than 0"},
 		{"guild idle=-1s", "-1s is not more than 0"},
-		{"guild size=5", "want capacity=N, idle=DURATION or history=N"},
+		{"guild size=5", "want capacity=N, idle=DURATION, history=N or keep=DURATION"},
+		{"guild keep=", `rule "keep="`},
+		{"guild keep=-1s", "-1s is less than 0"},
+		{"guild keep=30", "missing unit"},
+		{"guild keep=1h keep=2h", `rule "keep" stands twice`},
 		{"guild Capacity=5", "want capacity=N"},
 		{"guild capacity=1 capacity=2", `rule "capacity" stands twice`},
 	} {
@@ -99,7 +116,7 @@ func TestKindsCheck(t *testing.T) {
 }
 
 func FuzzKinds(f *testing.F) {
-	for _, text := range []string{DefaultKinds, "guild", "a capacity=1;b idle=1h", "guild idle=-1s", ";", "a a=b=c"} {
+	for _, text := range []string{DefaultKinds, "guild", "a capacity=1;b idle=1h", "guild idle=-1s", ";", "a a=b=c", "guild keep=1h", "guild keep=0"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -108,7 +125,7 @@ func FuzzKinds(f *testing.F) {
 			return
 		}
 		for kind, rules := range kinds {
-			if rules.Capacity < 1 || rules.History < 1 || rules.IdleGrace <= 0 {
+			if rules.Capacity < 1 || rules.History < 1 || rules.IdleGrace <= 0 || rules.Keep < 0 {
 				t.Errorf("Decode(%q) gave %s %+v", text, kind, rules)
 			}
 		}

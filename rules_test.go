@@ -46,6 +46,14 @@ var walls = []wall{
 	{"client", "open-match.dev", "players speak to frontends and hosts"},
 	{"client", "agones.dev", "players speak to frontends and hosts"},
 	{"client", "github.com/prometheus", "a game links the client: it stays small"},
+	{"client", "go.opentelemetry.io/otel/sdk", "a game that traces has an SDK of its own"},
+	{"internal/tracing", "go.opentelemetry.io/otel/sdk", "only a process has a collector"},
+	{"internal/tracing", "/api", "only the words are below it"},
+
+	{"load", "github.com/nats-io", "whoever measures is a player"},
+	{"load", "open-match.dev", "whoever measures is a player"},
+	{"load", "agones.dev", "whoever measures is a player"},
+	{"load", "/roomserver", "whoever measures is a player"},
 
 	{"frontend", "github.com/nats-io/nats-server", "the server is for one process on a laptop"},
 	{"director", "github.com/nats-io/nats-server", "the server is for one process on a laptop"},

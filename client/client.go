@@ -12,7 +12,21 @@
 //	err = room.Leave(ctx)
 //
 // Every message is delivered to the caller once and in the order of its number, however often the connection
-// changed in between. What retention had dropped before it could be resumed is told by [Resumed].
+// changed in between. What retention had dropped before it could be resumed is told by [Resumed]. Besides what is said
+// there are signals ([Room.Signal]), which are for the moment and may be lost, and pages of the past ([Room.History]).
+//
+// # Concurrency
+//
+// All methods of [Room] and [Ack] may be called by any number of goroutines. What one goroutine says is said in the order
+// of its calls. Signals and questions for history may overtake what is said.
+//
+// Events are told one at a time. Whoever uses the channel must read it until it is closed: a room whose events nobody
+// reads stands still, is dropped by its host in time, and resumes when they are read; only [Room.Leave] with a context that
+// ends, or the end of the context of [Join], ends it then. The events, their slices included, are the caller's.
+//
+// A room has one goroutine of its own, and a second one only while it has something to send. Over WebSocket that is all;
+// gRPC adds its own for each connection. All have ended when [Room.Err] or [Room.Leave] has returned; after that, nothing
+// is told and nothing is sent.
 package client
 
 import (
@@ -29,6 +43,7 @@ import (
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // Config says where to enter and as whom.
@@ -37,17 +52,32 @@ type Config struct {
 	Server string
 	// Token is the player token. Required.
 	Token string
+	// Transport is how to speak to the host; the zero value is [GRPC].
+	Transport Transport
 	// After asks for the retained messages after this number on the first join; nil asks for none.
 	After *guildhall.Seq
+	// Last asks for so many of the last messages on the first join; After goes before it.
+	Last int
+	// Deliver, if set, is given every event, in order and one at a time, in place of the channel that [Room.Events]
+	// gives. It is called by the goroutines of the room, which read nothing meanwhile: it must not wait for long, and
+	// must not call [Room.Leave], [Room.Err], [Room.Say], [Room.SayAs], [Room.History] or wait for an [Ack].
+	// [Room.Signal] does not wait. For thousands of rooms in one process it saves a goroutine and a channel each.
+	Deliver func(Event)
 	// HTTPClient calls the frontend; nil means one that speaks HTTP/2, without TLS for an http URL.
 	HTTPClient *http.Client
 	// Logger is told of reconnections; nil means nobody is.
 	Logger *slog.Logger
+
+	// dialer connects to hosts; nil means over TCP.
+	dialer dialFunc
 }
 
 func (c *Config) fill() error {
 	if c.Server == "" || c.Token == "" {
 		return errors.New("client: Server and Token must be set")
+	}
+	if c.Transport != GRPC && c.Transport != WebSocket {
+		return fmt.Errorf("client: there is no %s", c.Transport)
 	}
 	if c.HTTPClient == nil {
 		c.HTTPClient = defaultHTTPClient
@@ -73,17 +103,26 @@ func NewHTTPClient() *http.Client {
 	}}
 }
 
-// Enter files a ticket for a group and waits for the assignment. Its errors are those of LobbyService; a caller who
+// Enter files a ticket for a group and waits for the assignment. If ctx has a span of OpenTelemetry, the server goes on with
+// its trace, up to the welcome in the room; so it does for each way in of [Join]. Its errors are those of LobbyService; a caller who
 // only wants to be in the room uses [Join].
 func Enter(ctx context.Context, config Config, group guildhall.Group) (*guildhallv1.Assignment, error) {
 	if err := config.fill(); err != nil {
 		return nil, err
 	}
+	return enter(ctx, config, group, func(*guildhallv1.Waiting) error { return nil })
+}
+
+// enter is [Enter], and tells each time what the ticket waits for.
+func enter(ctx context.Context, config Config, group guildhall.Group, waiting func(*guildhallv1.Waiting) error) (*guildhallv1.Assignment, error) {
 	ctx, cancel := context.WithCancel(ctx) // ends the stream in every case
 	defer cancel()
 	lobby := guildhallv1connect.NewLobbyServiceClient(config.HTTPClient, config.Server, connect.WithGRPC())
 	request := connect.NewRequest(&guildhallv1.EnterRequest{Group: group.String()})
 	request.Header().Set("Authorization", "Bearer "+config.Token)
+	if parent := tracing.Parent(ctx); parent != "" {
+		request.Header().Set(tracing.Header, parent)
+	}
 	stream, err := lobby.Enter(ctx, request)
 	if err != nil {
 		return nil, fmt.Errorf("entering %s: %w", group, err)
@@ -92,6 +131,9 @@ func Enter(ctx context.Context, config Config, group guildhall.Group) (*guildhal
 	for stream.Receive() {
 		if assignment := stream.Msg().GetAssignment(); assignment != nil {
 			return assignment, nil
+		}
+		if err := waiting(stream.Msg().GetWaiting()); err != nil {
+			return nil, err
 		}
 	}
 	if err := stream.Err(); err != nil {

@@ -10,6 +10,13 @@ import (
 // Event is something that happens in a room or on the way to it: one of the types below.
 type Event interface{ isEvent() }
 
+// Waiting tells why the way in takes longer than it should: something does not answer. The frontend goes on trying, and
+// [Assigned] follows when it succeeds.
+type Waiting struct {
+	// Reason may be shown to players.
+	Reason string
+}
+
 // Assigned tells where the group's room is.
 type Assigned struct {
 	Host  guildhall.HostName
@@ -40,12 +47,25 @@ type Resumed struct {
 
 // Message is something said.
 type Message struct {
-	Seq         guildhall.Seq
-	From        guildhall.PlayerID
-	ID          string
-	Body        []byte
+	Seq  guildhall.Seq
+	From guildhall.PlayerID
+	ID   string
+	Body []byte
+	// ContentType is the MIME type of Body; empty means text/plain; charset=utf-8.
 	ContentType string
 	SaidAt      time.Time
+	// To is who sees it besides the one who said it; nil for everybody.
+	To []guildhall.PlayerID
+}
+
+// Signal is something told for the moment: it has no number, is not kept, and may have been dropped.
+type Signal struct {
+	From guildhall.PlayerID
+	// Topic is what it is about, for example "typing".
+	Topic string
+	Body  []byte
+	// ContentType is the MIME type of Body; empty means text/plain; charset=utf-8.
+	ContentType string
 }
 
 // Acked says that something this client said is durable.
@@ -59,6 +79,8 @@ type Refused struct {
 	ID     string
 	Code   guildhallv1.RefuseCode
 	Reason string
+	// RetryAfter is after how long it would be taken, to a millisecond; 0 if it would not be.
+	RetryAfter time.Duration
 }
 
 // Member tells that somebody came or went.
@@ -82,10 +104,12 @@ type Closed struct {
 // ConnectionLost is the code of a [Closed] that the client itself found out.
 const ConnectionLost = "connection_lost"
 
+func (Waiting) isEvent()  {}
 func (Assigned) isEvent() {}
 func (Joined) isEvent()   {}
 func (Resumed) isEvent()  {}
 func (Message) isEvent()  {}
+func (Signal) isEvent()   {}
 func (Acked) isEvent()    {}
 func (Refused) isEvent()  {}
 func (Member) isEvent()   {}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"slices"
 	"time"
 
 	"github.com/guildhall-dev/guildhall"
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/client"
 )
 
@@ -64,6 +66,72 @@ func ExampleConfig_after() {
 	if err := room.Err(); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// Tell others that one is typing, and see when they are. WebSocket passes proxies that gRPC does not.
+func ExampleRoom_Signal() {
+	ctx := context.Background()
+	config := client.Config{Server: "http://127.0.0.1:7777", Token: "a player token", Transport: client.WebSocket}
+	room, err := client.Join(ctx, config, guildhall.Group{Kind: "guild", ID: "dragons"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for event := range room.Events() {
+		switch e := event.(type) {
+		case client.Joined: // before that there is nobody to tell
+			if err := room.Signal(ctx, &guildhallv1.Signal{Topic: "typing"}); err != nil {
+				log.Fatal(err)
+			}
+		case client.Signal:
+			fmt.Printf("%s is %s\n", e.From, e.Topic)
+		}
+	}
+}
+
+// Read everything that is kept, from the latest back.
+func ExampleRoom_History() {
+	ctx := context.Background()
+	config := client.Config{
+		Server: "http://127.0.0.1:7777", Token: "a player token",
+		Deliver: func(client.Event) {}, // what happens meanwhile is of no interest
+	}
+	room, err := client.Join(ctx, config, guildhall.Group{Kind: "guild", ID: "dragons"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for before, more := guildhall.Seq(0), true; more; {
+		page, err := room.History(ctx, before, 100)
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, message := range slices.Backward(page.Messages) {
+			fmt.Printf("%d %s: %s\n", message.Seq, message.From, message.Body)
+		}
+		before, more = page.Next, page.More
+	}
+	if err := room.Leave(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Say something to one player, and slow down if the room says so.
+func ExampleRoom_SayAs() {
+	ctx := context.Background()
+	config := client.Config{Server: "http://127.0.0.1:7777", Token: "a player token", Deliver: func(client.Event) {}}
+	room, err := client.Join(ctx, config, guildhall.Group{Kind: "guild", ID: "dragons"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ack, err := room.SayAs(ctx, &guildhallv1.Say{Id: "quest-12-accepted", Text: "follow me", To: []string{"p2"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	seq, err := ack.Wait(ctx)
+	if refused, ok := errors.AsType[*client.RefusedError](err); ok {
+		fmt.Printf("%s; again in %s\n", refused.Reason, refused.RetryAfter)
+		return
+	}
+	fmt.Printf("p2 sees it as number %d, the others see that there is one\n", seq)
 }
 
 // Leave in a bounded time: what was not acked until then may or may not have been said.

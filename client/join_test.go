@@ -25,94 +25,97 @@ func canceled() context.Context {
 }
 
 func TestASessionFromJoinToLeave(t *testing.T) {
-	b := setup(t)
-	p := b.joins()
-	v := b.visited()
-	if v.hello.GetPass() != "pass 1" || v.hello.After != nil {
-		t.Errorf("the hello is %v, want the pass of the assignment and nothing from before", v.hello)
-	}
-	v.welcome(&guildhallv1.Welcome{Epoch: 7, Members: []string{"p1", "p2"}, LastSeq: 41})
-	if a := until[client.Assigned](p); a.Host != "h1" || a.Epoch != 7 {
-		t.Errorf("told %+v", a)
-	}
-	want := client.Joined{Group: dragons, Epoch: 7, Members: []guildhall.PlayerID{"p1", "p2"}, LastSeq: 41}
-	if got := until[client.Joined](p); !reflect.DeepEqual(got, want) {
-		t.Errorf("told %+v, want %+v", got, want)
-	}
-	ack := p.says("a")
-	if said := v.hears("a"); string(said.GetBody()) != "body of a" {
-		t.Errorf("the host heard %v", said)
-	}
-	v.ack("a", 42)
-	b.acked(ack, 42)
-	if got := until[client.Acked](p); got != (client.Acked{ID: "a", Seq: 42}) {
-		t.Errorf("told %+v", got)
-	}
-	at := time.Unix(1700000000, 0).UTC()
-	v.send(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Events{Events: &guildhallv1.Events{Events: []*guildhallv1.Event{
-		{Event: &guildhallv1.Event_Message{Message: &guildhallv1.Message{
-			Seq: 42, From: "p1", Id: "a", Body: []byte("hi"), ContentType: "text/html", SaidAt: timestamppb.New(at),
-		}}},
-		{}, // of a later version
-		{Event: &guildhallv1.Event_Member{Member: &guildhallv1.Member{Player: "p2", State: guildhallv1.MemberState_MEMBER_STATE_GONE}}},
-		{Event: &guildhallv1.Event_Member{Member: &guildhallv1.Member{Player: "p3", State: guildhallv1.MemberState_MEMBER_STATE_HERE}}},
-	}}}})
-	message := client.Message{Seq: 42, From: "p1", ID: "a", Body: []byte("hi"), ContentType: "text/html", SaidAt: at}
-	if got := until[client.Message](p); !reflect.DeepEqual(got, message) {
-		t.Errorf("told %+v, want %+v", got, message)
-	}
-	for _, want := range []client.Member{{Player: "p2"}, {Player: "p3", Here: true}} {
-		if got := until[client.Member](p); got != want {
+	both(t, func(t *testing.T, b *bundle) {
+		p := b.joins()
+		v := b.visited()
+		if v.hello.GetPass() != "pass 1" || v.hello.After != nil {
+			t.Errorf("the hello is %v, want the pass of the assignment and nothing from before", v.hello)
+		}
+		v.welcome(&guildhallv1.Welcome{Epoch: 7, Members: []string{"p1", "p2"}, LastSeq: 41})
+		if a := until[client.Assigned](p); a.Host != "h1" || a.Epoch != 7 {
+			t.Errorf("told %+v", a)
+		}
+		want := client.Joined{Group: dragons, Epoch: 7, Members: []guildhall.PlayerID{"p1", "p2"}, LastSeq: 41}
+		if got := until[client.Joined](p); !reflect.DeepEqual(got, want) {
 			t.Errorf("told %+v, want %+v", got, want)
 		}
-	}
-	left := make(chan error, 1)
-	go func() { left <- p.Leave(b.ctx) }()
-	v.left()
-	if got := until[client.Closed](p); got != (client.Closed{Code: "left", Reason: "because"}) {
-		t.Errorf("told %+v", got)
-	}
-	if err := p.ends(); err != nil {
-		t.Errorf("the room ended with %v", err)
-	}
-	if err := <-left; err != nil {
-		t.Errorf("Leave: %v", err)
-	}
-	if got := b.lobby.tokens; !slices.Equal(got, []string{"Bearer token of p1"}) {
-		t.Errorf("the lobby was shown %q", got)
-	}
+		ack := p.says("a")
+		if said := v.hears("a"); string(said.GetBody()) != "body of a" {
+			t.Errorf("the host heard %v", said)
+		}
+		v.ack("a", 42)
+		b.acked(ack, 42)
+		if got := until[client.Acked](p); got != (client.Acked{ID: "a", Seq: 42}) {
+			t.Errorf("told %+v", got)
+		}
+		at := time.Unix(1700000000, 0).UTC()
+		v.send(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Events{Events: &guildhallv1.Events{Events: []*guildhallv1.Event{
+			{Event: &guildhallv1.Event_Message{Message: &guildhallv1.Message{
+				Seq: 42, From: "p1", Id: "a", Body: []byte("hi"), ContentType: "text/html", SaidAt: timestamppb.New(at),
+			}}},
+			{}, // of a later version
+			{Event: &guildhallv1.Event_Member{Member: &guildhallv1.Member{Player: "p2", State: guildhallv1.MemberState_MEMBER_STATE_GONE}}},
+			{Event: &guildhallv1.Event_Member{Member: &guildhallv1.Member{Player: "p3", State: guildhallv1.MemberState_MEMBER_STATE_HERE}}},
+		}}}})
+		message := client.Message{Seq: 42, From: "p1", ID: "a", Body: []byte("hi"), ContentType: "text/html", SaidAt: at}
+		if got := until[client.Message](p); !reflect.DeepEqual(got, message) {
+			t.Errorf("told %+v, want %+v", got, message)
+		}
+		for _, want := range []client.Member{{Player: "p2"}, {Player: "p3", Here: true}} {
+			if got := until[client.Member](p); got != want {
+				t.Errorf("told %+v, want %+v", got, want)
+			}
+		}
+		left := make(chan error, 1)
+		go func() { left <- p.Leave(b.ctx) }()
+		v.left()
+		if got := until[client.Closed](p); got != (client.Closed{Code: "left", Reason: "because"}) {
+			t.Errorf("told %+v", got)
+		}
+		if err := p.ends(); err != nil {
+			t.Errorf("the room ended with %v", err)
+		}
+		if err := <-left; err != nil {
+			t.Errorf("Leave: %v", err)
+		}
+		if got := b.lobby.tokens; !slices.Equal(got, []string{"Bearer token of p1"}) {
+			t.Errorf("the lobby was shown %q", got)
+		}
+	})
 }
 
 func TestJoinBehindANumber(t *testing.T) {
-	b := setup(t)
-	after := guildhall.Seq(3)
-	b.config.After = &after
-	p := b.joins()
-	v := b.visited()
-	if v.hello.After == nil || v.hello.GetAfter() != 3 {
-		t.Errorf("the hello is %v, want after 3", v.hello)
-	}
-	gone := uint64(5)
-	v.welcome(&guildhallv1.Welcome{LastSeq: 8, HistoryTruncated: &gone})
-	if got := until[client.Joined](p); got.TruncatedTo != 5 || got.LastSeq != 8 {
-		t.Errorf("told %+v, want that messages up to 5 are gone", got)
-	}
-	v.shows(6, 7, 8)
-	for want := guildhall.Seq(6); want <= 8; want++ {
-		if got := until[client.Message](p); got.Seq != want {
-			t.Errorf("told number %d, want %d", got.Seq, want)
+	both(t, func(t *testing.T, b *bundle) {
+		after := guildhall.Seq(3)
+		b.config.After = &after
+		p := b.joins()
+		v := b.visited()
+		if v.hello.After == nil || v.hello.GetAfter() != 3 {
+			t.Errorf("the hello is %v, want after 3", v.hello)
 		}
-	}
+		gone := uint64(5)
+		v.welcome(&guildhallv1.Welcome{LastSeq: 8, HistoryTruncated: &gone})
+		if got := until[client.Joined](p); got.TruncatedTo != 5 || got.LastSeq != 8 {
+			t.Errorf("told %+v, want that messages up to 5 are gone", got)
+		}
+		v.shows(6, 7, 8)
+		for want := guildhall.Seq(6); want <= 8; want++ {
+			if got := until[client.Message](p); got.Seq != want {
+				t.Errorf("told number %d, want %d", got.Seq, want)
+			}
+		}
+	})
 }
 
 // All from the beginning is not the same as nothing from before.
 func TestJoinBehindZero(t *testing.T) {
-	b := setup(t)
-	b.config.After = new(guildhall.Seq)
-	b.joins()
-	if v := b.visited(); v.hello.After == nil || v.hello.GetAfter() != 0 {
-		t.Errorf("the hello is %v, want after 0", v.hello)
-	}
+	both(t, func(t *testing.T, b *bundle) {
+		b.config.After = new(guildhall.Seq)
+		b.joins()
+		if v := b.visited(); v.hello.After == nil || v.hello.GetAfter() != 0 {
+			t.Errorf("the hello is %v, want after 0", v.hello)
+		}
+	})
 }
 
 func TestAConfigurationThatLacksSomething(t *testing.T) {
@@ -128,26 +131,27 @@ func TestAConfigurationThatLacksSomething(t *testing.T) {
 }
 
 func TestEnterGivesTheAssignment(t *testing.T) {
-	b := setup(t)
-	got, err := client.Enter(b.ctx, b.config, dragons)
-	if err != nil || got.GetHost() != "h1" || got.GetEpoch() != 7 || got.GetPass() != "pass 1" {
-		t.Errorf("Enter: %v, %v", got, err)
-	}
-	b.lobby.answers(connect.NewError(connect.CodePermissionDenied, errors.New("not your group")))
-	if _, err := client.Enter(b.ctx, b.config, dragons); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "guild:dragons") {
-		t.Errorf("Enter: %v, want PermissionDenied and the group", err)
-	}
-	b.lobby.waits()
-	ctx, cancel := context.WithCancel(b.ctx)
-	entered := make(chan error, 1)
-	go func() {
-		_, err := client.Enter(ctx, b.config, dragons)
-		entered <- err
-	}()
-	cancel()
-	if err := <-entered; connect.CodeOf(err) != connect.CodeCanceled && !errors.Is(err, context.Canceled) {
-		t.Errorf("a canceled Enter: %v", err)
-	}
+	both(t, func(t *testing.T, b *bundle) {
+		got, err := client.Enter(b.ctx, b.config, dragons)
+		if err != nil || got.GetHost() != "h1" || got.GetEpoch() != 7 || got.GetPass() != "pass 1" {
+			t.Errorf("Enter: %v, %v", got, err)
+		}
+		b.lobby.answers(connect.NewError(connect.CodePermissionDenied, errors.New("not your group")))
+		if _, err := client.Enter(b.ctx, b.config, dragons); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "guild:dragons") {
+			t.Errorf("Enter: %v, want PermissionDenied and the group", err)
+		}
+		b.lobby.waits()
+		ctx, cancel := context.WithCancel(b.ctx)
+		entered := make(chan error, 1)
+		go func() {
+			_, err := client.Enter(ctx, b.config, dragons)
+			entered <- err
+		}()
+		cancel()
+		if err := <-entered; connect.CodeOf(err) != connect.CodeCanceled && !errors.Is(err, context.Canceled) {
+			t.Errorf("a canceled Enter: %v", err)
+		}
+	})
 }
 
 // What Enter says for good ends the room; what it says for now is tried again.
@@ -158,7 +162,7 @@ func TestErrorsOfEnter(t *testing.T) {
 	}
 	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
 		t.Run(code.String(), func(t *testing.T) {
-			b := setup(t) // in parallel
+			b := setup(t, client.GRPC) // in parallel; it does not come to a transport
 			b.lobby.answers(connect.NewError(code, errors.New("no")), connect.NewError(code, errors.New("still no")))
 			p := b.joins()
 			if !final[code] {
@@ -188,20 +192,21 @@ func TestErrorsOfEnter(t *testing.T) {
 
 // A frontend that is not there is waited for, until the caller has enough.
 func TestNoFrontend(t *testing.T) {
-	b := setup(t)
-	b.config.Server = "http://127.0.0.1:1"
-	ctx, cancel := context.WithCancel(b.ctx)
-	room, err := client.Join(ctx, b.config, dragons)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ack, err := room.Say(b.ctx, []byte("anybody?"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if err := room.Err(); !errors.Is(err, context.Canceled) {
-		t.Errorf("the room ended with %v", err)
-	}
-	b.unanswered(ack)
+	both(t, func(t *testing.T, b *bundle) {
+		b.config.Server = "http://127.0.0.1:1"
+		ctx, cancel := context.WithCancel(b.ctx)
+		room, err := client.Join(ctx, b.config, dragons)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ack, err := room.Say(b.ctx, []byte("anybody?"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if err := room.Err(); !errors.Is(err, context.Canceled) {
+			t.Errorf("the room ended with %v", err)
+		}
+		b.unanswered(ack)
+	})
 }

@@ -2,9 +2,7 @@ package client_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -13,7 +11,6 @@ import (
 
 	"connectrpc.com/connect"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
@@ -38,16 +35,24 @@ type bundle struct {
 	config client.Config
 }
 
-func setup(t *testing.T) *bundle {
+// both runs a test over each transport: what a room does does not depend on it.
+func both(t *testing.T, test func(t *testing.T, b *bundle)) {
+	t.Helper()
+	for _, transport := range []client.Transport{client.GRPC, client.WebSocket} {
+		t.Run(transport.String(), func(t *testing.T) { test(t, setup(t, transport)) })
+	}
+}
+
+func setup(t *testing.T, transport client.Transport) *bundle {
 	t.Helper()
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	b := &bundle{t: t, ctx: ctx, host: startHost(t)}
-	b.lobby = startLobby(t, b.host.address)
+	b.lobby = startLobby(t, b.host)
 	calls := client.NewHTTPClient()
 	t.Cleanup(calls.CloseIdleConnections)
-	b.config = client.Config{Server: b.lobby.url, Token: "token of p1", HTTPClient: calls}
+	b.config = client.Config{Server: b.lobby.url, Token: "token of p1", HTTPClient: calls, Transport: transport}
 	return b
 }
 
@@ -61,12 +66,15 @@ type lobby struct {
 	place  *guildhallv1.Assignment // guarded by mu; nil: tickets wait for ever
 	script []error                 // guarded by mu
 	enters int                     // guarded by mu
+	came   chan struct{}           // one for a call of Enter that nobody has looked at
 	tokens []string                // guarded by mu
 }
 
-func startLobby(t *testing.T, address string) *lobby {
+func startLobby(t *testing.T, h *host) *lobby {
 	t.Helper()
-	l := &lobby{place: &guildhallv1.Assignment{Group: dragons.String(), Host: "h1", Epoch: 7, Address: address}}
+	l := &lobby{place: &guildhallv1.Assignment{Group: dragons.String(), Host: "h1", Epoch: 7}}
+	l.came = make(chan struct{}, 1)
+	h.offer(l.place)
 	mux := http.NewServeMux()
 	mux.Handle(guildhallv1connect.NewLobbyServiceHandler(l))
 	server := httptest.NewUnstartedServer(mux)
@@ -105,9 +113,16 @@ func (l *lobby) entered() int {
 	return l.enters
 }
 
+// awaitEntered waits until somebody enters, since it was last asked.
+func (l *lobby) awaitEntered() { <-l.came }
+
 func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.EnterRequest], stream *connect.ServerStream[guildhallv1.EnterResponse]) error {
 	l.mu.Lock()
 	l.enters++
+	select {
+	case l.came <- struct{}{}:
+	default:
+	}
 	l.tokens = append(l.tokens, request.Header().Get("Authorization"))
 	var failure error
 	if len(l.script) > 0 {
@@ -117,7 +132,7 @@ func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.
 	if l.place != nil {
 		place = &guildhallv1.Assignment{
 			Group: l.place.GetGroup(), Host: l.place.GetHost(), Epoch: l.place.GetEpoch(), Address: l.place.GetAddress(),
-			Pass: fmt.Sprintf("pass %d", l.enters),
+			WebsocketUrl: l.place.GetWebsocketUrl(), Pass: fmt.Sprintf("pass %d", l.enters),
 		}
 	}
 	l.mu.Unlock()
@@ -132,57 +147,4 @@ func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.
 		return ctx.Err()
 	}
 	return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Assignment{Assignment: place}})
-}
-
-// host is a host that does what the test says, session by session.
-type host struct {
-	guildhallv1.UnimplementedRoomServiceServer
-	address string
-	visits  chan *visit
-}
-
-func startHost(t *testing.T) *host {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &host{address: listener.Addr().String(), visits: make(chan *visit)}
-	server := grpc.NewServer(grpc.WaitForHandlers(true))
-	guildhallv1.RegisterRoomServiceServer(server, h)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it may not even have begun
-			t.Errorf("the host: %v", err)
-		}
-	})
-	return h
-}
-
-// Join hands the session to the test, and reads what the client sends.
-func (h *host) Join(stream guildhallv1.RoomService_JoinServer) error {
-	v := &visit{stream: stream, frames: make(chan *guildhallv1.JoinRequest, 4096), over: make(chan error, 1)}
-	select {
-	case h.visits <- v:
-	case <-stream.Context().Done():
-		return nil
-	}
-	go func() { // ends with the stream
-		defer close(v.frames)
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				return
-			}
-			v.frames <- frame
-		}
-	}()
-	select {
-	case err := <-v.over:
-		return err
-	case <-stream.Context().Done():
-		return nil
-	}
 }

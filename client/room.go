@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +8,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
-
-	"github.com/rs/xid"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
@@ -20,8 +16,6 @@ import (
 const (
 	// eventsLength bounds what waits for the caller; one who does not read is dropped by the room and resumed later.
 	eventsLength = 256
-	// unackedMost bounds what is said and not acked; beyond it Say waits.
-	unackedMost = 1024
 	// The pause before coming back: a random part of it, doubling up to the longest.
 	firstPause = 20 * time.Millisecond
 	maxPause   = time.Second
@@ -43,42 +37,29 @@ type Room struct {
 
 	// Owned by run.
 	joined  bool
+	player  string // as the host names it
 	lastSeq guildhall.Seq
-	epoch   guildhall.Epoch // the latest one that it sat in
+	// beginsBy is not 0 if the first message of this session may have any number up to it: the room was asked for the last
+	// few, and retention decides how many there are.
+	beginsBy guildhall.Seq
+	epoch    guildhall.Epoch // the latest one that it sat in
 	// olderSince is since when only rooms of earlier epochs have been found; zero if that is not so.
 	olderSince time.Time
 	assigned   Assigned // the last one told; Took is not compared
+	// patience is how long a host may take to answer the next connection.
+	patience time.Duration
 
+	// delivering is held while Config.Deliver is called: a sender, too, may have something to tell.
+	delivering sync.Mutex
+
+	// Guarded by mu.
 	mu      sync.Mutex
-	leaving bool          // guarded by mu
-	unacked []*Ack        // guarded by mu; said and not acked, in order
-	sent    int           // guarded by mu; how many of them this connection has been given
-	changed chan struct{} // guarded by mu; closed and replaced when one of the above changes
-}
-
-// Ack is the answer to something said, once there is one.
-type Ack struct {
-	say  *guildhallv1.Say
-	done chan struct{} // closed when seq or err is set
-	seq  guildhall.Seq
-	err  error
-}
-
-// ID gives the message's id.
-func (a *Ack) ID() string { return a.say.GetId() }
-
-// Done gives a channel that is closed when there is an answer.
-func (a *Ack) Done() <-chan struct{} { return a.done }
-
-// Wait waits until the message is durable, and gives its number. [ErrLeft] means that it may or may not have been
-// said.
-func (a *Ack) Wait(ctx context.Context) (guildhall.Seq, error) {
-	select {
-	case <-a.done:
-		return a.seq, a.err
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
+	leaving bool
+	seat    *seat           // nil while there is none
+	unacked []*Ack          // said and not acked, in order
+	signals []pendingSignal // for this seat, the oldest first
+	asked   []*question     // the first one may have been sent
+	room    chan struct{}   // closed when there is room in unacked again; nil if nobody waits
 }
 
 // Join enters a group's room and stays there until ctx ends, [Room.Leave] is called, or the room says that coming
@@ -89,8 +70,12 @@ func Join(ctx context.Context, config Config, group guildhall.Group) (*Room, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &Room{
-		config: config, group: group, events: make(chan Event, eventsLength), cancel: cancel,
-		ended: make(chan struct{}), changed: make(chan struct{}),
+		config: config, group: group, cancel: cancel, ended: make(chan struct{}), patience: connectTimeout,
+	}
+	if config.Deliver == nil {
+		r.events = make(chan Event, eventsLength)
+	} else {
+		r.events = make(chan Event)
 	}
 	if config.After != nil {
 		r.lastSeq = *config.After
@@ -98,14 +83,15 @@ func Join(ctx context.Context, config Config, group guildhall.Group) (*Room, err
 	go func() {
 		r.err = r.run(ctx)
 		cancel()
-		r.failUnacked()
+		r.failWaiting()
 		close(r.events)
 		close(r.ended)
 	}()
 	return r, nil
 }
 
-// Events gives what happens, in order. It is closed when the room has ended; [Room.Err] says why.
+// Events gives what happens, in order. It is closed when the room has ended; [Room.Err] says why. With Config.Deliver
+// nothing comes before the end.
 func (r *Room) Events() <-chan Event { return r.events }
 
 // Err says why the room has ended: nil after Leave, the context's error after its end. It waits for the end.
@@ -114,49 +100,14 @@ func (r *Room) Err() error {
 	return r.err
 }
 
-// Say says something to everybody. It returns as soon as the message is queued, and waits while too many are not
-// acked. The message is said once, whatever happens to connections and hosts. The body is the caller's again when Say
-// returns.
-func (r *Room) Say(ctx context.Context, body []byte) (*Ack, error) {
-	return r.SayAs(ctx, &guildhallv1.Say{Id: xid.New().String(), Body: bytes.Clone(body)})
-}
-
-// SayAs is [Room.Say] with an id and a content type of the caller's choice, who must not change what is said any
-// more. The same id of the same player is said once.
-func (r *Room) SayAs(ctx context.Context, say *guildhallv1.Say) (*Ack, error) {
-	if !utf8.ValidString(say.GetId()) || !utf8.ValidString(say.GetContentType()) {
-		return nil, errors.New("client: the id and the content type must be UTF-8") // no frame can carry anything else
-	}
-	ack := &Ack{say: say, done: make(chan struct{})}
-	for {
-		r.mu.Lock()
-		changed := r.changed
-		switch {
-		case r.leaving:
-			r.mu.Unlock()
-			return nil, ErrLeft
-		case len(r.unacked) < unackedMost:
-			r.unacked = append(r.unacked, ack)
-			r.changeLocked()
-			r.mu.Unlock()
-			return ack, nil
-		}
-		r.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
 // Leave waits until all that was said is acked, gives up the seat and waits for the end. It may be called again. If
 // ctx ends first, the room is left at once.
 func (r *Room) Leave(ctx context.Context) error {
 	r.mu.Lock()
 	if !r.leaving {
 		r.leaving = true
-		r.changeLocked()
+		r.makeRoomLocked()
+		r.sendLocked()
 	}
 	r.mu.Unlock()
 	select {
@@ -169,12 +120,6 @@ func (r *Room) Leave(ctx context.Context) error {
 	}
 }
 
-// changeLocked wakes whoever waits for a change. The caller holds mu.
-func (r *Room) changeLocked() {
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
 // errOver says that the room is over for this player, as they or the room wanted it.
 var errOver = errors.New("client: over")
 
@@ -182,7 +127,11 @@ var errOver = errors.New("client: over")
 func (r *Room) run(ctx context.Context) error {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		start := time.Now()
-		seated, err := r.visit(ctx)
+		seated := false
+		assignment, err := r.enter(ctx)
+		if assignment != nil && err == nil {
+			seated, err = r.sit(ctx, assignment)
+		}
 		switch {
 		case errors.Is(err, errOver):
 			return nil
@@ -205,41 +154,28 @@ func (r *Room) run(ctx context.Context) error {
 	}
 }
 
-// visit is one way in and one session. A nil error means: come back.
-func (r *Room) visit(ctx context.Context) (seated bool, err error) {
+// enter is one way in. Nothing and no error means: try again.
+func (r *Room) enter(ctx context.Context) (*guildhallv1.Assignment, error) {
 	start := time.Now()
-	assignment, err := Enter(ctx, r.config, r.group)
+	assignment, err := enter(ctx, r.config, r.group, func(w *guildhallv1.Waiting) error { return r.tellWaiting(ctx, w) })
 	if err != nil {
 		if isFinal(err) || ctx.Err() != nil {
-			return false, err
+			return nil, err
 		}
 		r.config.Logger.Info("entering failed; trying again", "group", r.group, "error", err)
-		return false, nil
+		return nil, nil
 	}
-	if err := r.tellAssigned(ctx, Assigned{
+	return assignment, r.tellAssigned(ctx, Assigned{
 		Host: guildhall.HostName(assignment.GetHost()), Epoch: guildhall.Epoch(assignment.GetEpoch()), Took: time.Since(start),
-	}); err != nil {
-		return false, err
+	})
+}
+
+// tellWaiting tells of what a player would want to know while they wait.
+func (r *Room) tellWaiting(ctx context.Context, w *guildhallv1.Waiting) error {
+	if w.GetState() != guildhallv1.WaitingState_WAITING_STATE_NO_MATCHMAKER {
+		return nil
 	}
-	seated, closed, err := r.sit(ctx, assignment)
-	if err != nil {
-		return seated, err
-	}
-	if !seated && closed.Reconnect {
-		// The registry may show a host for moments after its death: this is on the way in, not an event.
-		r.config.Logger.Debug("no seat yet; trying again", "group", r.group, "host", assignment.GetHost(), "code", closed.Code, "reason", closed.Reason)
-		return false, nil
-	}
-	if err := r.tellClosed(ctx, closed); err != nil {
-		return seated, err
-	}
-	switch {
-	case closed.Code == codeName(guildhallv1.CloseCode_CLOSE_CODE_LEFT):
-		return seated, errOver
-	case !closed.Reconnect:
-		return seated, fmt.Errorf("the room closed the session: %s (%s)", closed.Reason, closed.Code)
-	}
-	return seated, nil
+	return r.emit(ctx, Waiting{Reason: "the matchmaker does not answer"})
 }
 
 // tellAssigned tells of an assignment, once however often the way there is tried.
@@ -251,13 +187,23 @@ func (r *Room) tellAssigned(ctx context.Context, a Assigned) error {
 	return r.emit(ctx, a)
 }
 
-func (r *Room) tellClosed(ctx context.Context, closed Closed) error {
+// over tells of the end of a session, and gives why not to come back; nil means: come back.
+func (r *Room) over(ctx context.Context, closed Closed) error {
 	if closed.Code == codeName(guildhallv1.CloseCode_CLOSE_CODE_MOVED) {
 		if err := r.emit(ctx, Moved{}); err != nil {
 			return err
 		}
 	}
-	return r.emit(ctx, closed)
+	if err := r.emit(ctx, closed); err != nil {
+		return err
+	}
+	switch {
+	case closed.Code == codeName(guildhallv1.CloseCode_CLOSE_CODE_LEFT):
+		return errOver
+	case !closed.Reconnect:
+		return fmt.Errorf("the room closed the session: %s (%s)", closed.Reason, closed.Code)
+	}
+	return nil
 }
 
 // codeName gives a close code as users see it, for example slow_consumer.
@@ -267,6 +213,14 @@ func codeName(code guildhallv1.CloseCode) string {
 
 // emit gives the caller an event.
 func (r *Room) emit(ctx context.Context, e Event) error {
+	if r.config.Deliver != nil {
+		r.delivering.Lock()
+		defer r.delivering.Unlock()
+		if ctx.Err() == nil {
+			r.config.Deliver(e)
+		}
+		return ctx.Err()
+	}
 	select {
 	case r.events <- e:
 		return nil
@@ -280,43 +234,4 @@ func (r *Room) hasNothingLeft() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.leaving && len(r.unacked) == 0
-}
-
-// answer settles what was said by an id, however often: it is one message, and may have one answer.
-func (r *Room) answer(id string, seq guildhall.Seq, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	sent := r.sent
-	var rest []*Ack
-	for i, ack := range r.unacked {
-		if ack.ID() != id {
-			rest = append(rest, ack)
-			continue
-		}
-		ack.seq, ack.err = seq, err
-		close(ack.done)
-		if i < sent {
-			r.sent--
-		}
-	}
-	r.unacked = rest
-	r.changeLocked()
-}
-
-// refused settles what is not said, and tells the caller.
-func (r *Room) refused(ctx context.Context, refused *guildhallv1.Refused) error {
-	r.answer(refused.GetId(), 0, fmt.Errorf("the room refused the message: %s", refused.GetReason()))
-	return r.emit(ctx, Refused{ID: refused.GetId(), Code: refused.GetCode(), Reason: refused.GetReason()})
-}
-
-func (r *Room) failUnacked() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.leaving = true
-	for _, ack := range r.unacked {
-		ack.err = ErrLeft
-		close(ack.done)
-	}
-	r.unacked = nil
-	r.changeLocked()
 }

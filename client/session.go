@@ -6,73 +6,87 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 )
-
-// connectTimeout bounds how long a host may take to answer a connection.
-const connectTimeout = 3 * time.Second
 
 // lost is the end of a session whose connection broke.
 func lost(err error) Closed {
 	return Closed{Code: ConnectionLost, Reason: err.Error(), Reconnect: true}
 }
 
-// sit dials the host, shows the pass and stays until the session ends. seated says whether there was a welcome.
-func (r *Room) sit(ctx context.Context, assignment *guildhallv1.Assignment) (seated bool, closed Closed, err error) {
-	conn, err := grpc.NewClient(assignment.GetAddress(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
+// sit takes a seat and stays until the session ends. A nil error means: come back.
+func (r *Room) sit(ctx context.Context, assignment *guildhallv1.Assignment) (seated bool, err error) {
+	s, err := r.open(ctx, assignment)
+	if s == nil {
+		return false, err
+	}
+	r.take(s)
+	closed, err := r.receive(ctx, s.stream) // waits here for most of its life: all above is kept off its stack
+	s.stream.close()
+	r.giveBack(s)
 	if err != nil {
-		return false, Closed{}, fmt.Errorf("the host's address %q: %w", assignment.GetAddress(), err)
+		return true, err
 	}
-	defer conn.Close()
-	ctx, cancel := context.WithCancel(ctx) // ends the stream, and with it the sender
-	defer cancel()
-	stream, err := guildhallv1.NewRoomServiceClient(conn).Join(ctx)
-	if err != nil {
-		return false, lost(err), nil
-	}
-	hello := &guildhallv1.Hello{Pass: assignment.GetPass(), After: r.resumePoint()}
-	if err := stream.Send(&guildhallv1.JoinRequest{Frame: &guildhallv1.JoinRequest_Hello{Hello: hello}}); err != nil {
-		return false, lost(streamError(stream, err)), nil
-	}
-	first, err := stream.Recv()
-	if err != nil {
-		return false, lost(err), nil
-	}
-	if first.GetWelcome() == nil {
-		return false, r.closing(first), nil
-	}
-	if r.isOlder(guildhall.Epoch(first.GetWelcome().GetEpoch())) {
-		return false, lost(errors.New("the host does not know yet that the room is elsewhere")), nil
-	}
-	if err := r.welcome(ctx, first.GetWelcome()); err != nil {
-		return true, Closed{}, err
-	}
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		r.send(ctx, stream, first.GetWelcome().GetLimits())
-	}()
-	closed, err = r.receive(ctx, stream)
-	cancel()
-	<-sent
-	return true, closed, err
+	return true, r.over(ctx, closed)
 }
 
-// streamError gives why a stream broke: Send says only EOF, Recv says why.
-func streamError(stream guildhallv1.RoomService_JoinClient, err error) error {
-	if _, recvErr := stream.Recv(); recvErr != nil {
-		return recvErr
+// open dials the host and shows the pass. It gives no seat if there was no welcome.
+func (r *Room) open(ctx context.Context, assignment *guildhallv1.Assignment) (*seat, error) {
+	start := time.Now()
+	stream, err := r.config.dial(ctx, assignment, r.patience)
+	if err != nil {
+		r.waited(time.Since(start))
+		if errors.Is(err, errNoAddress) && !r.joined { // one who has sat waits until it is mended
+			return nil, err
+		}
+		return nil, r.noSeat(ctx, assignment, lost(err))
 	}
-	return err
+	_ = stream.send(&guildhallv1.JoinRequest{Frame: &guildhallv1.JoinRequest_Hello{Hello: r.hello(assignment)}}) // receive says why not
+	first, err := stream.receive()
+	welcome := first.response.GetWelcome()
+	switch {
+	case err != nil:
+		r.waited(time.Since(start))
+		err = r.noSeat(ctx, assignment, lost(err))
+	case welcome == nil:
+		err = r.noSeat(ctx, assignment, r.closing(first.response))
+	case r.isOlder(guildhall.Epoch(welcome.GetEpoch())):
+		err = r.noSeat(ctx, assignment, lost(errors.New("the host does not know yet that the room is elsewhere")))
+	default:
+		r.patience = connectTimeout
+		if err = r.welcome(ctx, welcome); err == nil {
+			return &seat{ctx: ctx, stream: stream, limits: welcome.GetLimits()}, nil
+		}
+	}
+	stream.close()
+	return nil, err
+}
+
+// waited notes how long a host was given that did not answer.
+func (r *Room) waited(waited time.Duration) {
+	if waited >= r.patience {
+		r.patience = min(2*r.patience, maxConnectTimeout)
+	}
+}
+
+// noSeat is the end of a session that has not begun. The registry may show a host for moments after its death: to try again
+// is on the way in, and not an event.
+func (r *Room) noSeat(ctx context.Context, assignment *guildhallv1.Assignment, closed Closed) error {
+	if !closed.Reconnect {
+		return r.over(ctx, closed)
+	}
+	r.config.Logger.Debug("no seat yet; trying again", "group", r.group, "host", assignment.GetHost(), "code", closed.Code, "reason", closed.Reason)
+	return nil
+}
+
+// hello shows the pass, and says where to go on.
+func (r *Room) hello(assignment *guildhallv1.Assignment) *guildhallv1.Hello {
+	hello := &guildhallv1.Hello{Pass: assignment.GetPass(), After: r.resumePoint()}
+	if hello.After == nil {
+		hello.Last = uint32(max(r.config.Last, 0))
+	}
+	return hello
 }
 
 // resumePoint gives the number to resume behind; nil if the caller wants nothing from before.
@@ -114,96 +128,49 @@ func (r *Room) welcome(ctx context.Context, w *guildhallv1.Welcome) error {
 	epoch, truncated := guildhall.Epoch(w.GetEpoch()), guildhall.Seq(w.GetHistoryTruncated())
 	after := r.lastSeq
 	wasJoined := r.joined
+	r.beginsBy = 0
 	if !r.joined && r.config.After == nil {
 		r.lastSeq = guildhall.Seq(w.GetLastSeq())
+		if last := min(guildhall.Seq(max(r.config.Last, 0)), r.lastSeq); last > 0 {
+			r.beginsBy = r.lastSeq + 1
+			r.lastSeq -= last // where to resume if the connection breaks before the first of them
+		}
 	}
 	if last := guildhall.Seq(w.GetLastSeq()); last < r.lastSeq {
 		// The log is not the one this client has seen: it was lost, and numbers begin anew.
 		r.lastSeq, truncated = last, last
 	}
 	r.lastSeq = max(r.lastSeq, truncated)
-	r.joined = true
-	r.mu.Lock()
-	r.sent = 0 // all that is not acked is said again
-	r.mu.Unlock()
+	r.joined, r.player = true, w.GetPlayer()
 	if wasJoined {
 		return r.emit(ctx, Resumed{After: after, Epoch: epoch, Members: members, TruncatedTo: truncated})
 	}
 	return r.emit(ctx, Joined{Group: r.group, Epoch: epoch, Members: members, LastSeq: guildhall.Seq(w.GetLastSeq()), TruncatedTo: truncated})
 }
 
-// send says what is to be said, and leaves once the caller wants to and nothing is left to be acked. It ends with
-// the stream. A body beyond the limits is refused here: one beyond what the transport takes as well would break the
-// connection, again and again.
-func (r *Room) send(ctx context.Context, stream guildhallv1.RoomService_JoinClient, limits *guildhallv1.Limits) {
-	for {
-		frame, changed := r.nextFrame()
-		if frame == nil {
-			select {
-			case <-changed:
-				continue
-			case <-ctx.Done():
-				return
-			}
-		}
-		if say := frame.GetSay(); limits != nil && len(say.GetBody()) > int(limits.GetBodyBytes()) {
-			if r.refused(ctx, &guildhallv1.Refused{
-				Id: say.GetId(), Code: guildhallv1.RefuseCode_REFUSE_CODE_BODY_TOO_LARGE, Reason: "the message is too long",
-			}) != nil {
-				return
-			}
-			continue
-		}
-		if err := stream.Send(frame); err != nil {
-			return // the receiver finds out why
-		}
-		if frame.GetLeave() != nil {
-			return
-		}
-	}
-}
-
-// nextFrame gives what to send next; nil and a channel to wait for if that is nothing.
-func (r *Room) nextFrame() (*guildhallv1.JoinRequest, <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.sent < len(r.unacked):
-		say := r.unacked[r.sent].say
-		r.sent++
-		return &guildhallv1.JoinRequest{Frame: &guildhallv1.JoinRequest_Say{Say: say}}, nil
-	case r.leaving && len(r.unacked) == 0:
-		return &guildhallv1.JoinRequest{Frame: &guildhallv1.JoinRequest_Leave{Leave: &guildhallv1.Leave{}}}, nil
-	}
-	return nil, r.changed
-}
-
 // receive hands on what the room sends until the session ends.
-func (r *Room) receive(ctx context.Context, stream guildhallv1.RoomService_JoinClient) (Closed, error) {
+func (r *Room) receive(ctx context.Context, stream stream) (Closed, error) {
 	for {
-		frame, err := stream.Recv()
+		frame, err := stream.receive()
 		if err != nil {
 			if ctx.Err() != nil {
 				return Closed{}, ctx.Err()
 			}
 			return lost(err), nil
 		}
-		switch f := frame.GetFrame().(type) {
-		case *guildhallv1.JoinResponse_Events:
-			if err := r.happened(ctx, f.Events.GetEvents()); err != nil {
-				if errors.Is(err, errGap) {
-					return lost(err), nil
-				}
-				return Closed{}, err
+		switch f := frame.response.GetFrame().(type) {
+		case nil:
+			if err = r.happened(ctx, frame.events); errors.Is(err, errGap) {
+				return lost(err), nil
 			}
 		case *guildhallv1.JoinResponse_Ack:
-			seq := guildhall.Seq(f.Ack.GetSeq())
-			r.answer(f.Ack.GetId(), seq, nil)
-			err = r.emit(ctx, Acked{ID: f.Ack.GetId(), Seq: seq})
+			err = r.acked(ctx, f.Ack.GetId(), guildhall.Seq(f.Ack.GetSeq()))
 		case *guildhallv1.JoinResponse_Refused:
 			err = r.refused(ctx, f.Refused)
+		case *guildhallv1.JoinResponse_History:
+			r.told(f.History)
 		case *guildhallv1.JoinResponse_Closed:
-			return r.closing(frame), nil
+			return r.closing(frame.response), nil
 		}
 		if err != nil {
 			return Closed{}, err
@@ -217,42 +184,60 @@ func (r *Room) closing(frame *guildhallv1.JoinResponse) Closed {
 	if closed == nil {
 		return lost(errors.New("the host answered the hello with neither welcome nor closed"))
 	}
-	return Closed{Code: codeName(closed.GetCode()), Reason: closed.GetReason(), Reconnect: closed.GetReconnect()}
+	return Closed{
+		Code: codeName(closed.GetCode()), Reason: closed.GetReason(),
+		// One who floods a room would do it again.
+		Reconnect: closed.GetReconnect() && closed.GetCode() != guildhallv1.CloseCode_CLOSE_CODE_FLOOD,
+	}
 }
 
 // errGap says that a message is missing. It must not happen; resuming mends it.
 var errGap = errors.New("a message is missing")
 
 // happened hands on events: each message once, and none before the one with the number below.
-func (r *Room) happened(ctx context.Context, events []*guildhallv1.Event) error {
+func (r *Room) happened(ctx context.Context, events []Event) error {
 	for _, event := range events {
-		var out Event
-		switch e := event.GetEvent().(type) {
-		case *guildhallv1.Event_Message:
-			m := e.Message
-			seq := guildhall.Seq(m.GetSeq())
-			if seq <= r.lastSeq {
+		switch e := event.(type) {
+		case hidden:
+			if _, err := r.counts(e.seq); err != nil {
+				return err
+			}
+			continue
+		case Message:
+			isNew, err := r.counts(e.Seq)
+			if err != nil {
+				return err
+			}
+			if !isNew {
 				continue
 			}
-			if seq != r.lastSeq+1 {
-				return fmt.Errorf("%w: number %d came behind %d", errGap, seq, r.lastSeq)
+			if string(e.From) == r.player { // what comes back is durable, whatever became of its ack
+				if err := r.acked(ctx, e.ID, e.Seq); err != nil {
+					return err
+				}
 			}
-			r.lastSeq = seq
-			out = Message{
-				Seq: seq, From: guildhall.PlayerID(m.GetFrom()), ID: m.GetId(), Body: m.GetBody(),
-				ContentType: m.GetContentType(), SaidAt: m.GetSaidAt().AsTime(),
-			}
-		case *guildhallv1.Event_Member:
-			out = Member{
-				Player: guildhall.PlayerID(e.Member.GetPlayer()),
-				Here:   e.Member.GetState() == guildhallv1.MemberState_MEMBER_STATE_HERE,
-			}
-		default:
-			continue // of a later version
 		}
-		if err := r.emit(ctx, out); err != nil {
+		if err := r.emit(ctx, event); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// counts notes the number of a message, and says whether it is the next one. It is an error if one is missing.
+func (r *Room) counts(seq guildhall.Seq) (isNew bool, err error) {
+	if r.beginsBy > 0 {
+		if seq > 0 && seq <= r.beginsBy {
+			r.lastSeq = seq - 1
+		}
+		r.beginsBy = 0
+	}
+	if seq <= r.lastSeq {
+		return false, nil
+	}
+	if seq != r.lastSeq+1 {
+		return false, fmt.Errorf("%w: number %d came behind %d", errGap, seq, r.lastSeq)
+	}
+	r.lastSeq = seq
+	return true, nil
 }

@@ -3,6 +3,7 @@ package client_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -16,10 +17,12 @@ import (
 // visit is the host's end of one session.
 type visit struct {
 	b      *bundle
-	stream guildhallv1.RoomService_JoinServer
-	frames chan *guildhallv1.JoinRequest // what the client sent; closed when the stream has ended
-	over   chan error                    // ends the stream
+	end    end
+	wire   *wire
+	frames chan *guildhallv1.JoinRequest // what the client sent; closed when the session has ended
+	over   chan error                    // ends the session
 	hello  *guildhallv1.Hello
+	doomed bool // the client may be gone before all is sent
 }
 
 // visited waits for the client's next session, and for its hello.
@@ -79,7 +82,7 @@ func (v *visit) left() {
 
 func (v *visit) send(frame *guildhallv1.JoinResponse) {
 	v.b.t.Helper()
-	if err := v.stream.Send(frame); err != nil {
+	if err := v.end.Send(frame); err != nil && !v.doomed {
 		v.b.t.Fatalf("sending to the client: %v", err)
 	}
 }
@@ -109,6 +112,41 @@ func (v *visit) shows(numbers ...uint64) {
 		events.Events = append(events.Events, &guildhallv1.Event{Event: &guildhallv1.Event_Message{Message: m}})
 	}
 	v.send(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Events{Events: events}})
+}
+
+// hides sends messages that were said to others.
+func (v *visit) hides(numbers ...uint64) {
+	v.b.t.Helper()
+	events := &guildhallv1.Events{}
+	for _, seq := range numbers {
+		m := &guildhallv1.Message{Seq: seq, Hidden: true}
+		events.Events = append(events.Events, &guildhallv1.Event{Event: &guildhallv1.Event_Message{Message: m}})
+	}
+	v.send(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Events{Events: events}})
+}
+
+// tells answers a question for history.
+func (v *visit) tells(h *guildhallv1.History) {
+	v.b.t.Helper()
+	v.send(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_History{History: h}})
+}
+
+// isAsked waits for a question for history.
+func (v *visit) isAsked(before uint64) *guildhallv1.ReadHistory {
+	v.b.t.Helper()
+	frame := v.next()
+	if frame.GetReadHistory() == nil || frame.GetReadHistory().GetBefore() != before {
+		v.b.t.Fatalf("the client sent %v, want a question for what is before %d", frame, before)
+	}
+	return frame.GetReadHistory()
+}
+
+// half sends half of a frame, and that is the end.
+func (v *visit) half() {
+	v.wire.halves.Store(true)
+	_ = v.end.Send(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Refused{Refused: &guildhallv1.Refused{
+		Id: "x", Reason: strings.Repeat("long ", 20),
+	}}}) // it fails, of course
 }
 
 // closes ends the session with a word.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
@@ -53,9 +52,8 @@ func TestAllocationIsTriedAgain(t *testing.T) {
 	for code, reason := range map[codes.Code]string{
 		codes.ResourceExhausted: "fleet_empty", codes.Aborted: "allocation_contended", codes.Unavailable: "allocator_away",
 	} {
-		t.Run(code.String(), func(t *testing.T) {
-			w := setup(t)
-			p := w.placer()
+		overDoors(t, code.String(), func(w *world, _ *doorway) {
+			t, p := w.t, w.placer()
 			w.ready(p, 10, "a", "b")
 			w.allocator.failWith(code, code, code)
 			if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "a" || w.allocator.gave() != 1 {
@@ -68,20 +66,20 @@ func TestAllocationIsTriedAgain(t *testing.T) {
 	}
 }
 
-// What Agones finds wrong with a request stays wrong; the code for it is not even one of gRPC's.
+// What Agones finds wrong with a request stays wrong, and what it forbids stays forbidden; the code for the first is not
+// even one of gRPC's.
 func TestRefusedAllocationIsNotTriedAgain(t *testing.T) {
-	for _, code := range []codes.Code{422, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented} {
-		t.Run(fmt.Sprint(uint32(code)), func(t *testing.T) {
-			w := setup(t)
-			p := w.placer()
+	for code, reason := range map[codes.Code]string{
+		422: "allocation_refused", codes.InvalidArgument: "allocation_refused", codes.PermissionDenied: "allocation_denied",
+		codes.Unauthenticated: "allocation_denied", codes.Unimplemented: "allocator_missing",
+	} {
+		overDoors(t, fmt.Sprint(uint32(code)), func(w *world, _ *doorway) {
+			t, p := w.t, w.placer()
 			w.ready(p, 10, "a")
 			w.allocator.failWith(code)
 			_, err := p.Place(w.ctx, testGroup(1))
-			if status.Code(errors.Unwrap(err)) != code || w.allocator.called() != 1 {
-				t.Errorf("failed with %v after %d calls", err, w.allocator.called())
-			}
-			if why(err) != "allocation_refused" {
-				t.Errorf("it counts as %s", why(err))
+			if err == nil || why(err) != reason || w.allocator.called() != 1 {
+				t.Errorf("failed with %v after %d calls; it counts as %s, want %s", err, w.allocator.called(), why(err), reason)
 			}
 		})
 	}
@@ -123,9 +121,8 @@ func TestAHostOfAnotherDirectorIsFoundMeanwhile(t *testing.T) {
 // The answer of an allocation is lost: the host shows that it was allocated, and no second one is.
 func TestLostAnswerOfAnAllocation(t *testing.T) {
 	for _, code := range []codes.Code{codes.DeadlineExceeded, codes.Unavailable, codes.Unknown, codes.Internal} {
-		t.Run(code.String(), func(t *testing.T) {
-			w := setup(t)
-			p := w.placer()
+		overDoors(t, code.String(), func(w *world, _ *doorway) {
+			t, p := w.t, w.placer()
 			hosts := w.ready(p, 10, "a", "b", "c", "d")
 			w.allocator.failWith(code)
 			w.allocator.lost = func(string) { hosts[0].become(registry.HostAllocated, w.registry) }
@@ -155,25 +152,26 @@ func TestLostAnswersDoNotEmptyTheFleet(t *testing.T) {
 
 // An allocator that does not answer at all costs one attempt's time, not the placement.
 func TestSilentAllocator(t *testing.T) {
-	w := setup(t)
-	p := w.placer()
-	p.allocator.timeout = 100 * time.Millisecond
-	hosts := w.ready(p, 10, "a")
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
-	var once sync.Once
-	w.allocator.before = func() {
-		once.Do(func() {
-			hosts[0].become(registry.HostAllocated, w.registry)
-			<-release
-		})
-	}
-	if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "a" {
-		t.Errorf("placed on %s", got.GetHost())
-	}
-	if n := counted(t, p.metrics.retries, "allocation_unknown"); n != 1 {
-		t.Errorf("%v retries are counted, want 1", n)
-	}
+	overDoors(t, "", func(w *world, _ *doorway) {
+		t, p := w.t, w.placer()
+		p.allocator.timeout = 100 * time.Millisecond
+		hosts := w.ready(p, 10, "a")
+		release := make(chan struct{})
+		t.Cleanup(func() { close(release) })
+		var once sync.Once
+		w.allocator.before = func() {
+			once.Do(func() {
+				hosts[0].become(registry.HostAllocated, w.registry)
+				<-release
+			})
+		}
+		if got := w.mustPlace(p, testGroup(1)); got.GetHost() != "a" {
+			t.Errorf("placed on %s", got.GetHost())
+		}
+		if n := counted(t, p.metrics.retries, "allocation_unknown"); n != 1 {
+			t.Errorf("%v retries are counted, want 1", n)
+		}
+	})
 }
 
 // Whoever is called off while it waits for its turn goes at once, and leaves no claim.

@@ -12,6 +12,7 @@ import (
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/ticket"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 const (
@@ -33,6 +34,7 @@ type assigner struct {
 	nats    *nats.Conn
 	logger  *slog.Logger
 	metrics *metrics
+	tracer  tracing.Tracer
 	placed  chan placed
 }
 
@@ -40,6 +42,8 @@ type assigner struct {
 type placed struct {
 	match     *pb.Match
 	placement *guildhallv1.Placement
+	trace     string // of the placement
+	since     time.Time
 }
 
 func newAssigner(backend pb.BackendServiceClient, conn *nats.Conn, logger *slog.Logger, metrics *metrics) *assigner {
@@ -49,7 +53,7 @@ func newAssigner(backend pb.BackendServiceClient, conn *nats.Conn, logger *slog.
 // assign hands a match over.
 func (a *assigner) assign(ctx context.Context, match *pb.Match, placement *guildhallv1.Placement) {
 	select {
-	case a.placed <- placed{match, placement}:
+	case a.placed <- placed{match, placement, tracing.Parent(ctx), time.Now()}:
 	case <-ctx.Done():
 	}
 }
@@ -95,7 +99,14 @@ func (a *assigner) flush(ctx context.Context, first placed) {
 	}
 	for _, p := range batch {
 		a.answer(p, missing, outcome)
+		a.end(ctx, p, err)
 	}
+}
+
+// end notes in its trace that a match has been assigned and told of.
+func (a *assigner) end(ctx context.Context, p placed, err error) {
+	_, span := a.tracer.StartFrom(ctx, p.trace, "assign", tracing.Producer, p.since)
+	span.End(err)
 }
 
 // call assigns a batch and gives the tickets that Open Match no longer has.

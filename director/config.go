@@ -19,6 +19,7 @@ import (
 type Config struct {
 	process.Common
 	broker.Config
+	AgonesConfig
 	Listen   string          `split_words:"true" default:":50600" desc:"where OperatorService is served; internal"`
 	Kinds    guildhall.Kinds `split_words:"true" default:"guild capacity=1000 idle=30s history=1000; party capacity=100 idle=10s history=200" desc:"the kinds of groups; all services must have the same"`
 	Shards   int             `split_words:"true" default:"1" desc:"match profiles for each kind; frontends must have the same"`
@@ -28,10 +29,6 @@ type Config struct {
 	OpenmatchFrontend      string `split_words:"true" default:"127.0.0.1:50504" desc:"Open Match's frontend service, host:port; expired tickets are deleted there"`
 	MatchfunctionAdvertise string `split_words:"true" default:"127.0.0.1:50502" desc:"where Open Match's backend reaches the match function, host:port"`
 
-	AgonesAllocator string `split_words:"true" default:"127.0.0.1:8443" desc:"Agones' allocator service, host:port"`
-	AgonesNamespace string `split_words:"true" default:"default" desc:"namespace of the fleet"`
-	AgonesFleet     string `split_words:"true" default:"guildhall-rooms" desc:"name of the fleet"`
-
 	Headroom     Headroom      `split_words:"true" default:"10" desc:"free rooms to keep on allocated hosts ahead of need; none or 0 for none. Idle hosts of the headroom are kept every 5s: GUILDHALL_HOST_IDLE_GRACE should be longer"`
 	Placements   int           `split_words:"true" default:"256" desc:"groups that are placed at once, at most"`
 	PlaceTimeout time.Duration `split_words:"true" default:"15s" desc:"how long placing one group may take before its tickets go back"`
@@ -40,7 +37,7 @@ type Config struct {
 
 // check says what is wrong with a configuration.
 func (c *Config) check() error {
-	errs := []error{process.CheckNumbers(c)}
+	errs := []error{process.CheckNumbers(c), c.AgonesConfig.check()}
 	if _, err := functionConfig(c.MatchfunctionAdvertise); err != nil {
 		errs = append(errs, fmt.Errorf("GUILDHALL_MATCHFUNCTION_ADVERTISE=%q: %w", c.MatchfunctionAdvertise, err))
 	}

@@ -10,13 +10,12 @@ package director
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
-	allocation "agones.dev/agones/pkg/allocation/go"
 	"github.com/nats-io/nats.go"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -25,6 +24,7 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/broker"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/secret"
 	"github.com/guildhall-dev/guildhall/internal/ticket"
 )
 
@@ -35,8 +35,9 @@ type Director struct {
 	logger   *slog.Logger
 	admin    *process.Admin
 	listener net.Listener
-	conns    []*grpc.ClientConn
+	conns    []io.Closer
 	nats     *nats.Conn
+	secrets  *secret.Files
 	registry *registry.Registry
 	placer   *Placer
 	assigner *assigner
@@ -56,6 +57,7 @@ func New(config Config) (*Director, error) {
 	var undo process.Undo
 	defer undo.Run()
 	d := &Director{config: config, logger: config.Logger, metrics: newMetrics(config.Metrics)}
+	d.secrets = secret.New(config.Logger, config.Metrics)
 	d.function, _ = functionConfig(config.MatchfunctionAdvertise) // checked above
 	var err error
 	if d.admin, err = process.NewAdmin(&config.Common); err != nil {
@@ -78,13 +80,13 @@ func New(config Config) (*Director, error) {
 func (d *Director) connect() error {
 	ctx, cancel := context.WithTimeout(context.Background(), d.config.NATSTimeout)
 	defer cancel()
-	conn, js, err := broker.Connect(d.config.Config, "director", d.logger)
+	conn, js, err := broker.Connect(d.config.Config, "director", d.secrets, d.logger)
 	if err != nil {
 		return err
 	}
 	d.nats = conn
 	d.registry, err = registry.Open(ctx, js, registry.Config{
-		LeaseTTL: d.config.LeaseTTL, Replicas: d.config.NATSReplicas, Logger: d.logger,
+		LeaseTTL: d.config.LeaseTTL, Replicas: d.config.NATSReplicas, Leases: true, Logger: d.logger,
 	})
 	if err != nil {
 		return err
@@ -97,26 +99,28 @@ func (d *Director) connect() error {
 	if err != nil {
 		return err
 	}
-	agones, err := d.dial("AGONES_ALLOCATOR", d.config.AgonesAllocator)
+	agones, err := openDoor(&d.config.AgonesConfig, d.secrets, d.metrics)
 	if err != nil {
 		return err
 	}
+	d.conns = append(d.conns, agones)
 	d.backend = pb.NewBackendServiceClient(backend)
 	d.frontend = pb.NewFrontendServiceClient(frontend)
 	d.placer = newPlacer(PlacerConfig{
-		Registry: d.registry, Allocator: allocation.NewAllocationServiceClient(agones),
-		Namespace: d.config.AgonesNamespace, Fleet: d.config.AgonesFleet, Headroom: d.config.Headroom,
-		Logger: d.logger,
+		Registry: d.registry, Allocator: agones, AllocateTimeout: d.config.AgonesTimeout,
+		Namespace: d.config.AgonesNamespace, Fleet: d.config.AgonesFleet, RoomsCounter: d.config.AgonesRoomsCounter,
+		MultiCluster: d.config.multiCluster(), Headroom: d.config.Headroom, Logger: d.logger, Tracer: d.config.Tracer,
 	}, d.metrics)
 	d.assigner = newAssigner(d.backend, d.nats, d.logger, d.metrics)
+	d.assigner.tracer = d.config.Tracer
 	return nil
 }
 
 func (d *Director) dial(variable, address string) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := process.Dial(variable, address, insecure.NewCredentials(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
-		return nil, fmt.Errorf("GUILDHALL_%s=%q: %w", variable, address, err)
+		return nil, err
 	}
 	d.conns = append(d.conns, conn)
 	return conn, nil
@@ -158,6 +162,7 @@ func (d *Director) Run(ctx context.Context) error {
 	}
 	err := process.RunAll(ctx,
 		d.admin,
+		d.secrets,
 		d.registry,
 		process.Func(func(ctx context.Context) error {
 			return process.ServeHTTP(ctx, server, d.listener, d.config.StopGrace)

@@ -83,6 +83,14 @@ type running struct {
 }
 
 func setupDirector(t *testing.T) *running {
+	return setupDirectorWith(t, func(w *world) AgonesConfig {
+		agones := grpc.NewServer()
+		allocation.RegisterAllocationServiceServer(agones, w.allocator)
+		return AgonesConfig{AgonesAllocator: w.serve(agones), AgonesFleet: "rooms"}
+	})
+}
+
+func setupDirectorWith(t *testing.T, agones func(w *world) AgonesConfig) *running {
 	r := &running{world: setup(t), openmatch: &smallOpenMatch{
 		matches: make(chan *pb.Match), fetchErr: make(chan error), fates: make(chan string, 100),
 	}}
@@ -90,13 +98,11 @@ func setupDirector(t *testing.T) *running {
 	pb.RegisterBackendServiceServer(openmatch, r.openmatch)
 	pb.RegisterFrontendServiceServer(openmatch, r.openmatch)
 	address := r.serve(openmatch)
-	agones := grpc.NewServer()
-	allocation.RegisterAllocationServiceServer(agones, r.allocator)
 	d, err := New(Config{
 		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: broker.Config{NATS: r.url}, Listen: "127.0.0.1:0",
 		Kinds:            guildhall.Kinds{"guild": {Capacity: 10, IdleGrace: time.Minute, History: 10}},
 		OpenmatchBackend: address, OpenmatchFrontend: address, MatchfunctionAdvertise: "127.0.0.1:50502",
-		AgonesAllocator: r.serve(agones), AgonesFleet: "rooms", RetryAfter: time.Millisecond, Headroom: NoHeadroom,
+		AgonesConfig: agones(r.world), RetryAfter: time.Millisecond, Headroom: NoHeadroom,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +172,24 @@ func TestEveryMatchIsSeenThrough(t *testing.T) {
 	}
 }
 
+// From the configuration to the assigned ticket, by each door.
+func TestAMatchIsAssignedByEachDoor(t *testing.T) {
+	for _, kind := range []Door{DoorAllocator, DoorKubernetes} {
+		t.Run(string(kind), func(t *testing.T) {
+			r := setupDirectorWith(t, func(w *world) AgonesConfig {
+				d := newDoorway(t, w.ctx, w.allocator)
+				d.serveDoor(kind)
+				d.config.AgonesFleet = "rooms"
+				return d.config
+			})
+			r.ready(r.director.placer, 10, "a")
+			if got := r.fate(r.matchOf("t1", &guildhallv1.MatchDetails{Group: "guild:g1"})); got != "assigned t1" || r.allocator.gave() != 1 {
+				t.Errorf("%s, with %d hosts", got, r.allocator.gave())
+			}
+		})
+	}
+}
+
 // What a director's death costs can be seen: how old tickets are when their match is fetched.
 func TestTicketAgeIsShown(t *testing.T) {
 	r := setupDirector(t)
@@ -202,6 +226,9 @@ func TestFetchingGoesOnAfterAFailure(t *testing.T) {
 	}
 	if got := r.fate(r.matchOf("t1", &guildhallv1.MatchDetails{Group: "guild:g1"})); got != "assigned t1" {
 		t.Error(got)
+	}
+	if n := counted(t, r.director.metrics.fetches, "failed"); n != 3 {
+		t.Errorf("%v failed fetches are counted, want 3", n)
 	}
 }
 
@@ -276,6 +303,22 @@ func TestReapClaimsOfTheDead(t *testing.T) {
 	}
 	if _, err := r.registry.Claim(r.ctx, testGroup(1)); err != nil {
 		t.Errorf("the claim of the living is gone: %v", err)
+	}
+}
+
+// That claims could not be looked through is counted: whoever waits for a reaper that cannot see shall know.
+func TestAReaperThatCannotSeeIsCounted(t *testing.T) {
+	r := setupDirector(t)
+	reaper := r.director.placer.reaper
+	passed := counted(t, reaper.metrics.reaps, "passed")
+	reaper.look(r.ctx)
+	if n := counted(t, reaper.metrics.reaps, "passed"); n < passed+1 {
+		t.Errorf("%v looks have passed, want one more than %v", n, passed)
+	}
+	r.director.nats.Close()
+	reaper.look(r.ctx)
+	if n := counted(t, reaper.metrics.reaps, "failed"); n < 1 {
+		t.Errorf("%v looks have failed, and NATS is away", n)
 	}
 }
 

@@ -116,6 +116,7 @@ func (h *headroom) measure() {
 	}
 	h.metrics.idleHosts.Set(float64(idle))
 	h.metrics.freeRooms.Set(float64(h.hosts.free(leases)))
+	h.metrics.headroom.Set(float64(h.rooms))
 }
 
 // missing gives how many free rooms there are too few.

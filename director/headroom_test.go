@@ -302,7 +302,7 @@ func TestHeadroomDoesNotEatAnOldFleet(t *testing.T) {
 // Allocated hosts that nobody uses are shown, and what room there is.
 func TestGaugesOfTheHeadroom(t *testing.T) {
 	w := setup(t)
-	p := w.placer()
+	p := w.placerWith(10)
 	used, idle, ready := w.host("a-used", registry.HostAllocated, 10), w.host("idle", registry.HostAllocated, 10), w.host("ready", registry.HostReady, 10)
 	w.await(p, used, idle, ready)
 	w.mustPlace(p, testGroup(1))
@@ -313,7 +313,7 @@ func TestGaugesOfTheHeadroom(t *testing.T) {
 	for name, gauge := range map[string]struct {
 		gauge prometheus.Gauge
 		want  float64
-	}{"idle hosts": {p.metrics.idleHosts, 1}, "free rooms": {p.metrics.freeRooms, 19}} {
+	}{"idle hosts": {p.metrics.idleHosts, 1}, "free rooms": {p.metrics.freeRooms, 19}, "headroom": {p.metrics.headroom, 10}} {
 		if shown := counted(t, gauge.gauge, ""); shown != gauge.want {
 			t.Errorf("%s: %v are shown, want %v", name, shown, gauge.want)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/guildhall-dev/guildhall"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/ticket"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // A fetch that ends sooner than this without a match would make the loop spin: Open Match takes its registration
@@ -102,17 +103,35 @@ func (d *Director) handle(ctx context.Context, match *pb.Match) {
 		return
 	}
 	d.metrics.fetched(match)
+	ctx, span := d.trace(ctx, match, group)
 	start := time.Now()
 	placeCtx, cancel := context.WithTimeout(ctx, d.config.PlaceTimeout)
 	placement, err := d.placer.Place(placeCtx, group)
 	cancel()
 	d.metrics.placed(time.Since(start), err)
+	span.Room(placement.GetHost(), placement.GetEpoch())
+	span.End(err)
 	if err != nil {
 		d.logger.Warn("a group could not be placed; its tickets go back", "group", group, "tickets", len(match.GetTickets()), "error", err)
 		d.release(ctx, match)
 		return
 	}
 	d.assigner.assign(ctx, match, placement)
+}
+
+// trace begins the step of a placement in the trace of the match's first ticket. Those of its other tickets, filed at
+// other frontends, are referred to.
+func (d *Director) trace(ctx context.Context, match *pb.Match, group guildhall.Group) (context.Context, tracing.Span) {
+	if !d.config.Tracer.IsOn() {
+		return ctx, tracing.Span{}
+	}
+	traces := append(ticket.Traceparents(match.GetTickets()), "")
+	ctx, span := d.config.Tracer.StartFrom(ctx, traces[0], "place", tracing.Consumer, time.Time{})
+	span.Kind(group.Kind)
+	for _, other := range traces[1:] {
+		span.Link(other)
+	}
+	return ctx, span
 }
 
 // release gives the tickets of a match back after a rest: at once, they would be matched at once.

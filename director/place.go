@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // Placer finds or makes the one room of a group. It is the part of a director that knows nothing of Open Match. It is
@@ -31,6 +33,7 @@ type Placer struct {
 	reaper    *reaper
 	logger    *slog.Logger
 	metrics   *metrics
+	tracer    tracing.Tracer
 
 	underWay singleflight.Group // placements by group: of two matches of one group, the second gets the first's place
 }
@@ -41,8 +44,14 @@ type PlacerConfig struct {
 	Registry *registry.Registry
 	// Allocator is Agones. Required.
 	Allocator allocation.AllocationServiceClient
+	// AllocateTimeout bounds one call of Allocator; 0 means [AgonesConfig]'s default.
+	AllocateTimeout time.Duration
 	// Namespace and Fleet say which game servers are ours.
 	Namespace, Fleet string
+	// RoomsCounter asks only for game servers whose counter of rooms has one free.
+	RoomsCounter bool
+	// MultiCluster has Agones look in several clusters; nil means in its own.
+	MultiCluster *allocation.MultiClusterSetting
 	// Headroom is how many free rooms are kept ahead of need, while Run runs; 0 means none.
 	Headroom Headroom
 	// Chance draws a duration below most, so that directors that see the same do not all act at once; nil means at random.
@@ -53,6 +62,8 @@ type PlacerConfig struct {
 	Logger *slog.Logger
 	// Metrics is where the placer registers; nil means nowhere.
 	Metrics prometheus.Registerer
+	// Tracer makes spans of what is asked of Agones and of hosts; its zero value makes none.
+	Tracer tracing.Tracer
 }
 
 // NewPlacer makes a placer.
@@ -67,16 +78,18 @@ func newPlacer(config PlacerConfig, metrics *metrics) *Placer {
 	if config.Dial == nil {
 		config.Dial = dialHost
 	}
+	config.AllocateTimeout = cmp.Or(config.AllocateTimeout, allocateTimeout)
 	if config.Chance == nil {
 		config.Chance = rand.N[time.Duration]
 	}
 	hosts := newHosts(config.Dial)
 	allocator := &allocator{
 		client: config.Allocator, registry: config.Registry, hosts: hosts, metrics: metrics,
-		namespace: config.Namespace, fleet: config.Fleet, timeout: allocateTimeout, chance: config.Chance, turn: newMutex(),
+		namespace: config.Namespace, fleet: config.Fleet, roomsCounter: config.RoomsCounter, multiCluster: config.MultiCluster,
+		timeout: config.AllocateTimeout, chance: config.Chance, turn: newMutex(), tracer: config.Tracer,
 	}
 	return &Placer{
-		registry: config.Registry, hosts: hosts, allocator: allocator, logger: config.Logger, metrics: metrics,
+		registry: config.Registry, hosts: hosts, allocator: allocator, logger: config.Logger, metrics: metrics, tracer: config.Tracer,
 		headroom: &headroom{
 			rooms: max(0, int(config.Headroom)), registry: config.Registry, hosts: hosts, allocator: allocator,
 			chance: config.Chance, logger: config.Logger, metrics: metrics,
@@ -150,7 +163,7 @@ type attempted struct {
 }
 
 func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildhallv1.Placement, error) {
-	t := &try{refused: map[guildhall.HostName]bool{}}
+	t := &try{group: group, refused: map[guildhall.HostName]bool{}}
 	var last error
 	for range attempts {
 		placement, err := p.attempt(ctx, group, t)
@@ -181,6 +194,7 @@ func (p *Placer) placeOnce(ctx context.Context, group guildhall.Group) (*guildha
 
 // try is what one placement has been through.
 type try struct {
+	group     guildhall.Group
 	refused   map[guildhall.HostName]bool
 	allocated int // hosts that were allocated for it, or may have been
 }
@@ -276,7 +290,10 @@ func (p *Placer) open(ctx context.Context, host registry.Lease, claim registry.C
 	}
 	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	opened, err := client.OpenRoom(openCtx, &guildhallv1.OpenRoomRequest{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
+	openCtx, span := p.tracer.Start(openCtx, "open room", tracing.Client)
+	span.Room(string(host.Host), uint64(claim.Epoch))
+	opened, err := client.OpenRoom(tracing.Outgoing(openCtx), &guildhallv1.OpenRoomRequest{Group: claim.Group.String(), Epoch: uint64(claim.Epoch)})
+	span.End(err)
 	if err == nil {
 		p.hosts.told(host.Host, int(opened.GetRooms()))
 		return nil

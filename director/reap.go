@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/process"
@@ -20,6 +22,8 @@ const (
 	reapEvery = 10 * time.Second
 	// disownTimeout bounds asking one host about its claims.
 	disownTimeout = 2 * time.Second
+	// askedAtOnce is how many hosts are asked at once.
+	askedAtOnce = 16
 )
 
 // reaper gives back claims that nobody serves: their host is gone, and nobody of the group has come back to have it taken
@@ -39,12 +43,20 @@ type reaper struct {
 
 // run reaps until ctx ends.
 func (r *reaper) run(ctx context.Context) error {
-	process.Every(ctx, reapEvery, func() {
-		if err := r.reap(ctx); err != nil && ctx.Err() == nil {
-			r.logger.Warn("claims that nobody serves could not all be reaped", "error", err)
-		}
-	})
+	process.Every(ctx, reapEvery, func() { r.look(ctx) })
 	return nil
+}
+
+// look reaps once, and notes how that went.
+func (r *reaper) look(ctx context.Context) {
+	err := r.reap(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	r.metrics.reaps.WithLabelValues(outcome("passed", err)).Inc()
+	if err != nil {
+		r.logger.Warn("claims that nobody serves could not all be reaped", "error", err)
+	}
 }
 
 // reap looks through all claims. One that cannot be looked at, or not be released, stops none of the others.
@@ -71,11 +83,24 @@ func (r *reaper) reap(ctx context.Context) error {
 			living[claim.Host] = append(living[claim.Host], claim)
 		}
 	}
-	for _, host := range slices.Sorted(maps.Keys(living)) {
-		errs = append(errs, r.ask(ctx, host, living[host]))
-	}
 	r.dead, r.known = dead, known
-	return errors.Join(errs...)
+	return errors.Join(append(errs, r.askAll(ctx, living))...)
+}
+
+// askAll asks the hosts about their claims, some at once: one that does not answer takes its time, and with thousands of them
+// a look would take longer than the pause until the next.
+func (r *reaper) askAll(ctx context.Context, living map[guildhall.HostName][]registry.Claim) error {
+	hosts := slices.Sorted(maps.Keys(living))
+	errs := make([]error, len(hosts))
+	var asking errgroup.Group
+	asking.SetLimit(askedAtOnce)
+	for n, host := range hosts {
+		asking.Go(func() error {
+			errs[n] = r.ask(ctx, host, living[host])
+			return nil
+		})
+	}
+	return errors.Join(asking.Wait(), errors.Join(errs...))
 }
 
 func (r *reaper) isDead(ctx context.Context, host guildhall.HostName) (bool, error) {

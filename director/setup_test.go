@@ -54,7 +54,7 @@ func setup(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	conn, js, err := broker.Connect(broker.Config{NATS: server.URL(), NATSTimeout: 5 * time.Second}, "test", slog.New(slog.DiscardHandler))
+	conn, js, err := broker.Connect(broker.Config{NATS: server.URL(), NATSTimeout: 5 * time.Second}, "test", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func setup(t *testing.T) *world {
 // openRegistry opens the registry as one more process does, and keeps its view.
 func (w *world) openRegistry() *registry.Registry {
 	w.t.Helper()
-	r, err := registry.Open(w.ctx, w.js, registry.Config{})
+	r, err := registry.Open(w.ctx, w.js, registry.Config{Leases: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -317,7 +317,11 @@ func (h *smallHost) closeAfter(grace time.Duration) {
 		h.die()
 	})
 	h.w.t.Cleanup(func() {
-		if !h.idle.Stop() {
+		h.mu.Lock()
+		idle := h.idle
+		h.idle = nil // a placer that still runs would wind it up again, for after the test
+		h.mu.Unlock()
+		if !idle.Stop() {
 			<-gone
 		}
 	})
@@ -371,11 +375,13 @@ type smallAllocator struct {
 	before func() // what happens when it is asked
 
 	mu    sync.Mutex
-	ready []string          // guarded by mu
-	calls int               // guarded by mu
-	given int               // guarded by mu
-	fail  []error           // guarded by mu; what it answers next
-	lost  func(name string) // guarded by mu; told of a host that was given by an answer that fails
+	ready []string                       // guarded by mu
+	calls int                            // guarded by mu
+	given int                            // guarded by mu
+	fail  []error                        // guarded by mu; what it answers next
+	lost  func(name string)              // guarded by mu; told of a host that was given by an answer that fails
+	asked *allocation.AllocationRequest  // guarded by mu; the last request
+	reply *allocation.AllocationResponse // guarded by mu; what it answers rather than a host, unless it is nil
 }
 
 // Allocate gives the next host.
@@ -386,6 +392,7 @@ func (a *smallAllocator) Allocate(_ context.Context, request *allocation.Allocat
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.calls++
+	a.asked = request
 	if label := request.GetGameServerSelectors()[0].GetMatchLabels()[fleetLabel]; label != "rooms" {
 		return nil, status.Errorf(codes.InvalidArgument, "asked for fleet %q", label)
 	}
@@ -396,6 +403,9 @@ func (a *smallAllocator) Allocate(_ context.Context, request *allocation.Allocat
 			a.lost(a.next())
 		}
 		return nil, err
+	}
+	if a.reply != nil {
+		return a.reply, nil
 	}
 	if len(a.ready) == 0 {
 		return nil, status.Error(codes.ResourceExhausted, "there is no available GameServer to allocate")

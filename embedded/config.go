@@ -30,7 +30,8 @@ type Config struct {
 	// MatchfunctionAdvertise is what Open Match is told to call; "" means where the match function listens. With
 	// a real Open Match elsewhere the match function listens at this port, on all interfaces unless this is loopback.
 	MatchfunctionAdvertise string
-	// AgonesAllocator is the address of a real allocator; "" means the stand-in with hosts as child processes.
+	// AgonesAllocator is the address of a real allocator; "" means the stand-in with hosts as child processes, unless
+	// Director.AgonesDoor is that of Kubernetes.
 	AgonesAllocator string
 
 	// What each service has beside the addresses that are found out here: from the environment, or zero.
@@ -52,7 +53,7 @@ func (c *Config) Load(elsewhere []string) error {
 	return process.Load(elsewhere, c.Services()...)
 }
 
-// Open makes the services' loggers and metrics as their settings ask for.
+// Open makes the services' loggers, metrics and tracers as their settings ask for. The caller must Close in the end.
 func (c *Config) Open() error {
 	for name, common := range c.commons() {
 		if err := common.Open(name); err != nil {
@@ -60,6 +61,13 @@ func (c *Config) Open() error {
 		}
 	}
 	return nil
+}
+
+// Close sends what the services have left to send, when they have ended.
+func (c *Config) Close() {
+	for _, common := range c.commons() {
+		common.Close()
+	}
 }
 
 func (c *Config) commons() map[string]*process.Common {
@@ -96,6 +104,11 @@ func (c *Config) fill() {
 	for _, common := range c.commons() {
 		common.FillIn()
 	}
+}
+
+// hasAgones says whether there is a real Agones.
+func (c *Config) hasAgones() bool {
+	return c.AgonesAllocator != "" || c.Director.AgonesDoor == director.DoorKubernetes
 }
 
 // anyPort is a free port on the loopback interface.

@@ -15,14 +15,18 @@ type data struct {
 	folder    string
 	temporary string // the folder if it goes with the process, or ""
 	passKey   string // file with the private key that signs passes
-	passKeys  string // file with its public key
+	passKeys  string // file with the public keys that hosts check passes by
 	lock      *os.File
 }
 
 // openData makes the folder, or a temporary one, and what belongs there from the start. A pass key that is given is
-// used in place of a new one: hosts that are started elsewhere have its public half.
-func openData(folder, passKey string) (*data, error) {
-	d := &data{folder: folder, passKey: passKey}
+// used in place of a new one: hosts that are started elsewhere have its public half. So are public keys that are given:
+// whoever replaces the one file replaces the other.
+func openData(folder, passKey, passKeys string) (*data, error) {
+	if passKeys != "" && passKey == "" {
+		return nil, errors.New("GUILDHALL_PASS_KEYS_FILE is set, but not GUILDHALL_PASS_KEY_FILE: passes would be signed by a key that is not in it")
+	}
+	d := &data{folder: folder, passKey: passKey, passKeys: passKeys}
 	if folder == "" {
 		temporary, err := os.MkdirTemp("", "guildhall-")
 		if err != nil {
@@ -30,7 +34,6 @@ func openData(folder, passKey string) (*data, error) {
 		}
 		d.folder, d.temporary = temporary, temporary
 	}
-	d.passKeys = filepath.Join(d.folder, "keys", "pass.pub.pem")
 	for _, step := range []func() error{d.takeLock, d.makeKey} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, d.close())
@@ -57,6 +60,10 @@ func (d *data) takeLock() error {
 // makeKey makes the key that signs passes, anew at each start, for a pass lives for a minute; or gives hosts the
 // public half of the one that was given.
 func (d *data) makeKey() error {
+	if d.passKeys != "" {
+		return nil
+	}
+	d.passKeys = filepath.Join(d.folder, "keys", "pass.pub.pem")
 	if d.passKey != "" {
 		key, err := pass.LoadPrivateKey(d.passKey)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -24,10 +25,11 @@ const (
 	// The names of a host's ports.
 	roomPort     = "room"
 	internalPort = "internal"
+	adminPort    = "admin"
 )
 
 func (s *Stack) openAgones(undo *process.Undo) (err error) {
-	if s.config.AgonesAllocator != "" {
+	if s.config.hasAgones() {
 		return nil
 	}
 	if _, err := s.config.HostCommand(); err != nil {
@@ -42,7 +44,7 @@ func (s *Stack) openAgones(undo *process.Undo) (err error) {
 		Logger: s.config.Logger.With("service", "agones"), Metrics: s.config.Director.Metrics,
 		Fleet: agoneslocal.Fleet{
 			Name: s.config.Director.AgonesFleet, Namespace: s.config.Director.AgonesNamespace,
-			Ready: s.config.Hosts, Ports: []string{roomPort, internalPort}, StopGrace: hostStopGrace,
+			Ready: s.config.Hosts, Ports: []string{roomPort, internalPort, adminPort}, StopGrace: hostStopGrace,
 			Counters: map[string]agoneslocal.Counter{"rooms": {Capacity: int64(host.RoomsPerHost)}},
 			Command:  s.hostCommand,
 			Output:   func(string) io.Writer { return os.Stderr },
@@ -59,7 +61,7 @@ func (s *Stack) openAgones(undo *process.Undo) (err error) {
 // hostConfig gives the settings of one host: the environment's, but for its addresses.
 func (s *Stack) hostConfig(server agoneslocal.GameServer) roomserver.Config {
 	c := s.config.Host
-	c.AdminListen = anyPort
+	c.AdminListen = net.JoinHostPort(server.Address, strconv.Itoa(server.Ports[adminPort]))
 	c.Listen = net.JoinHostPort(server.Address, strconv.Itoa(server.Ports[roomPort]))
 	c.InternalListen = net.JoinHostPort(server.Address, strconv.Itoa(server.Ports[internalPort]))
 	c.NATS, c.PassKeysFile, c.AgonesPort, c.Reflection = s.config.NATS, s.data.passKeys, roomPort, true
@@ -80,8 +82,18 @@ func (s *Stack) hostCommand(server agoneslocal.GameServer) *exec.Cmd {
 		}
 	}
 	command.Env = append(command.Env, process.Environ(&c)...)
+	if os.Getenv(threadsVariable) == "" {
+		command.Env = append(command.Env, fmt.Sprintf("%s=%d", threadsVariable, s.hostThreads()))
+	}
 	return command
 }
+
+// threadsVariable is how many threads of a Go program run at once, if it is not as many as there are cores.
+const threadsVariable = "GOMAXPROCS"
+
+// hostThreads gives each host its part of the machine, as a limit does on Kubernetes. A host that believes it has all of it
+// wakes a thread on another core for each message, which costs more than the message.
+func (s *Stack) hostThreads() int { return max(1, runtime.NumCPU()/s.config.Hosts) }
 
 // hasHost says whether there is a host for the first group: one that can be allocated, or has been as headroom.
 func hasHost(servers []agoneslocal.GameServer) bool {

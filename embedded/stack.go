@@ -41,8 +41,8 @@ type Stack struct {
 // to it as they open. A failure undoes what was opened.
 func New(config Config) (*Stack, error) {
 	config.fill()
-	if config.AgonesAllocator != "" && (config.NATS == "" || config.Frontend.PassKeyFile == "") {
-		return nil, errors.New("with a real allocator the hosts run elsewhere: they need a NATS that they reach (--nats), " +
+	if config.hasAgones() && (config.NATS == "" || config.Frontend.PassKeyFile == "") {
+		return nil, errors.New("with a real Agones the hosts run elsewhere: they need a NATS that they reach (--nats), " +
 			"and the public half of a pass key that is given here (GUILDHALL_PASS_KEY_FILE)")
 	}
 	s := &Stack{config: config, ready: make(chan struct{})}
@@ -63,7 +63,7 @@ func New(config Config) (*Stack, error) {
 }
 
 func (s *Stack) openData(undo *process.Undo) (err error) {
-	s.data, err = openData(s.config.Data, s.config.Frontend.PassKeyFile)
+	s.data, err = openData(s.config.Data, s.config.Frontend.PassKeyFile, s.config.Host.PassKeysFile)
 	if err == nil {
 		undo.Add(s.data.close)
 	}
@@ -148,6 +148,7 @@ func (s *Stack) openFrontend(undo *process.Undo) (err error) {
 	c.OpenmatchFrontend, c.PassKeyFile, c.Development = s.config.OpenmatchFrontend, s.data.passKey, true
 	c.Mounts = map[string]http.Handler{
 		"/" + guildhallv1connect.OperatorServiceName + "/": proxy(s.director.Addr()),
+		targetsPath: http.HandlerFunc(s.serveTargets),
 	}
 	if s.frontend, err = frontend.New(c); err != nil {
 		return err

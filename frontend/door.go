@@ -18,9 +18,10 @@ import (
 
 // door checks who calls and whether the group is theirs.
 type door struct {
-	keys   pass.PublicKeys
+	keys   func() pass.PublicKeys // as they are now
 	kinds  guildhall.Kinds
 	banned func(guildhall.Group, guildhall.PlayerID) (registry.Ban, bool)
+	turns  turns
 	logger *slog.Logger
 }
 
@@ -71,7 +72,9 @@ func (d *door) token(header http.Header) (pass.Token, error) {
 		return pass.Token{}, connect.NewError(connect.CodeUnauthenticated,
 			errors.New("no player token: send the header Authorization: Bearer TOKEN"))
 	}
-	token, err := pass.ReadToken(d.keys, strings.TrimSpace(signed))
+	d.turns.take()
+	token, err := pass.ReadToken(d.keys(), strings.TrimSpace(signed))
+	d.turns.give()
 	if err != nil {
 		d.logger.Info("a player token was refused", "error", err)
 		return pass.Token{}, connect.NewError(connect.CodeUnauthenticated, errors.New("the player token is not valid or has expired"))

@@ -30,10 +30,19 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/secret"
 )
 
-// maxRequestBytes bounds a request: its largest part is a group's name.
-const maxRequestBytes = 16 << 10
+const (
+	// maxRequestBytes bounds a request: its largest part is a group's name.
+	maxRequestBytes = 16 << 10
+	// compressFrom is from how many bytes an answer is compressed, for those who take it: none is so large. To compress an
+	// assignment costs more than all the rest of entering.
+	compressFrom = 16 << 10
+	// maxCalls is how many calls a connection carries at once. Each player who waits is one, and a gateway has few connections for
+	// all of its players: the default, 250, would have it open dozens.
+	maxCalls = 10_000
+)
 
 // Frontend is the service.
 type Frontend struct {
@@ -42,6 +51,7 @@ type Frontend struct {
 	logger   *slog.Logger
 	admin    *process.Admin
 	listener net.Listener
+	secrets  *secret.Files
 	nats     *nats.Conn
 	match    *grpc.ClientConn
 	registry *registry.Registry
@@ -58,7 +68,7 @@ func New(config Config) (*Frontend, error) {
 	}
 	var undo process.Undo
 	defer undo.Run()
-	f := &Frontend{config: config, logger: config.Logger}
+	f := &Frontend{config: config, logger: config.Logger, secrets: secret.New(config.Logger, config.Metrics)}
 	var err error
 	if f.admin, err = process.NewAdmin(&config.Common); err != nil {
 		return nil, err
@@ -82,52 +92,68 @@ func New(config Config) (*Frontend, error) {
 func (f *Frontend) connect() error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.config.NATSTimeout)
 	defer cancel()
-	conn, js, err := broker.Connect(f.config.Config, "frontend", f.logger)
+	conn, js, err := broker.Connect(f.config.Config, "frontend", f.secrets, f.logger)
 	if err != nil {
 		return err
 	}
 	f.nats = conn
 	f.registry, err = registry.Open(ctx, js, registry.Config{
-		LeaseTTL: f.config.LeaseTTL, Replicas: f.config.NATSReplicas, Bans: true, Logger: f.logger,
+		LeaseTTL: f.config.LeaseTTL, Replicas: f.config.NATSReplicas, Leases: true, Bans: true, Logger: f.logger,
 	})
 	if err != nil {
 		return err
 	}
-	f.match, err = grpc.NewClient(f.config.OpenmatchFrontend, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	f.match, err = process.Dial("OPENMATCH_FRONTEND", f.config.OpenmatchFrontend, insecure.NewCredentials())
+	return err
+}
+
+func (f *Frontend) openLobby() error {
+	minter, err := secret.Follow(f.secrets, "pass_key", func() (*pass.Minter, error) {
+		return pass.LoadMinter(f.config.PassKeyFile)
+	}, f.config.PassKeyFile)
 	if err != nil {
-		return fmt.Errorf("GUILDHALL_OPENMATCH_FRONTEND=%q: %w", f.config.OpenmatchFrontend, err)
+		return fmt.Errorf("GUILDHALL_PASS_KEY_FILE: %w", err)
+	}
+	tokenKeys, err := f.tokenKeys()
+	if err != nil {
+		return err
+	}
+	metrics := newMetrics(f.config.Metrics)
+	live := newLive(f.registry)
+	turns := newTurns()
+	f.waits = newWaits(waitsConfig{
+		match: pb.NewFrontendServiceClient(f.match), nats: f.nats, live: live, logger: f.logger, metrics: metrics,
+		shards: f.config.Shards, ticketTTL: f.config.TicketTTL, lookAgain: f.config.LookAgain,
+		refileAfter: f.config.RefileAfter, tracer: f.config.Tracer,
+	})
+	f.lobby = &lobby{
+		door:   &door{keys: tokenKeys, kinds: f.config.Kinds, banned: f.registry.BanInView, turns: turns, logger: f.logger},
+		turns:  turns,
+		logger: f.logger,
+		minter: minter.Now, live: live, waits: f.waits, metrics: metrics,
+		tracer: f.config.Tracer, held: newHeld(f.config.TicketTTL), stopping: make(chan struct{}),
 	}
 	return nil
 }
 
-func (f *Frontend) openLobby() error {
-	key, err := pass.LoadPrivateKey(f.config.PassKeyFile)
-	if err != nil {
-		return fmt.Errorf("GUILDHALL_PASS_KEY_FILE: %w", err)
-	}
-	var tokenKeys pass.PublicKeys
-	if f.config.TokenKeysFile != "" {
-		if tokenKeys, err = pass.LoadPublicKeys(f.config.TokenKeysFile); err != nil {
-			return fmt.Errorf("GUILDHALL_TOKEN_KEYS_FILE: %w", err)
-		}
-	}
+// tokenKeys gives what player tokens are checked by.
+func (f *Frontend) tokenKeys() (func() pass.PublicKeys, error) {
+	var extra pass.PublicKeys
 	if f.config.Development {
-		tokenKeys = append(tokenKeys, pass.DevelopmentKeys()...)
+		extra = pass.DevelopmentKeys()
 	}
-	metrics := newMetrics(f.config.Metrics)
-	live := newLive(f.registry)
-	f.waits = newWaits(waitsConfig{
-		match: pb.NewFrontendServiceClient(f.match), nats: f.nats, live: live, logger: f.logger, metrics: metrics,
-		shards: f.config.Shards, ticketTTL: f.config.TicketTTL, lookAgain: f.config.LookAgain,
-		refileAfter: f.config.RefileAfter,
-	})
-	f.lobby = &lobby{
-		door:   &door{keys: tokenKeys, kinds: f.config.Kinds, banned: f.registry.BanInView, logger: f.logger},
-		logger: f.logger,
-		minter: pass.NewMinter(key), live: live, waits: f.waits, metrics: metrics,
-		held: newHeld(f.config.TicketTTL), stopping: make(chan struct{}),
+	file := f.config.TokenKeysFile
+	if file == "" {
+		return func() pass.PublicKeys { return extra }, nil
 	}
-	return nil
+	keys, err := secret.Follow(f.secrets, "token_keys", func() (pass.PublicKeys, error) {
+		keys, err := pass.LoadPublicKeys(file)
+		return append(keys, extra...), err
+	}, file)
+	if err != nil {
+		return nil, fmt.Errorf("GUILDHALL_TOKEN_KEYS_FILE: %w", err)
+	}
+	return keys.Now, nil
 }
 
 func (f *Frontend) closeConns() error {
@@ -158,9 +184,9 @@ func (f *Frontend) Close() error {
 func (f *Frontend) Run(ctx context.Context) error {
 	server := &http.Server{
 		Handler: f.handler(), Protocols: process.CleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(f.logger.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(f.logger.Handler(), slog.LevelDebug), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
 	}
-	err := process.RunAll(ctx, f.admin, f.registry, f.waits, process.Func(func(ctx context.Context) error {
+	err := process.RunAll(ctx, f.admin, f.secrets, f.registry, f.waits, process.Func(func(ctx context.Context) error {
 		select {
 		case <-f.registry.Synced():
 		case <-ctx.Done():
@@ -179,7 +205,7 @@ func (f *Frontend) Run(ctx context.Context) error {
 }
 
 func (f *Frontend) handler() http.Handler {
-	options := connect.WithHandlerOptions(connect.WithReadMaxBytes(maxRequestBytes))
+	options := connect.WithHandlerOptions(connect.WithReadMaxBytes(maxRequestBytes), connect.WithCompressMinBytes(compressFrom))
 	services := []string{guildhallv1connect.LobbyServiceName}
 	mux := http.NewServeMux()
 	mux.Handle(guildhallv1connect.NewLobbyServiceHandler(f.lobby, options))

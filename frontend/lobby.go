@@ -8,24 +8,29 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
 	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // lobby answers LobbyService.
 type lobby struct {
 	// Static after construction.
 	door     *door
-	minter   *pass.Minter
+	minter   func() *pass.Minter // as it is now
+	turns    turns
 	live     *live
 	waits    *waits
 	held     *held
 	metrics  *metrics
 	logger   *slog.Logger
+	tracer   tracing.Tracer
 	stopping chan struct{} // closed when players who wait have to go elsewhere
 }
 
@@ -34,11 +39,13 @@ var _ guildhallv1connect.LobbyServiceHandler = (*lobby)(nil)
 var errStopping = connect.NewError(connect.CodeUnavailable, errors.New("this frontend is stopping: call again to reach another"))
 
 // FileTicket answers with an assignment, or with a ticket that this frontend holds for a while.
-func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildhallv1.FileTicketRequest]) (*connect.Response[guildhallv1.FileTicketResponse], error) {
+func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildhallv1.FileTicketRequest]) (_ *connect.Response[guildhallv1.FileTicketResponse], err error) {
 	who, err := l.door.check(request.Header(), request.Msg.GetGroup())
 	if err != nil {
 		return nil, l.refuse("FileTicket", err)
 	}
+	ctx, span := l.trace(ctx, request.Header(), "FileTicket", who)
+	defer func() { endTrace(span, err) }()
 	id := newTicketID(who.group)
 	response := &guildhallv1.FileTicketResponse{TicketId: id.String(), ExpiresAt: timestamppb.New(time.Now().Add(l.held.ttl))}
 	placement, live, err := l.find(ctx, who.group)
@@ -46,17 +53,17 @@ func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildha
 		return nil, l.refuse("FileTicket", err)
 	}
 	if live {
-		if response.Assignment, err = l.admit(who, placement, pathLive, time.Now()); err != nil {
+		if response.Assignment, err = l.admit(ctx, who, placement, pathLive, time.Now()); err != nil {
 			return nil, l.refuse("FileTicket", err)
 		}
 		return connect.NewResponse(response), nil
 	}
-	l.held.hold(id, who, l.waits.join(who.group))
+	l.held.hold(id, who, l.waits.join(ctx, who.group))
 	return connect.NewResponse(response), nil
 }
 
 // WatchAssignment tells the state of a ticket until it is assigned.
-func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[guildhallv1.WatchAssignmentRequest], stream *connect.ServerStream[guildhallv1.WatchAssignmentResponse]) error {
+func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[guildhallv1.WatchAssignmentRequest], stream *connect.ServerStream[guildhallv1.WatchAssignmentResponse]) (err error) {
 	id, who, err := l.ticket(request.Header(), request.Msg.GetTicketId())
 	if err != nil {
 		return l.refuse("WatchAssignment", err)
@@ -66,6 +73,8 @@ func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[gu
 		return l.refuse("WatchAssignment", err)
 	}
 	defer l.held.unwatch(id)
+	ctx, span := l.trace(ctx, request.Header(), "WatchAssignment", who)
+	defer func() { endTrace(span, err) }()
 	return l.see(ctx, "WatchAssignment", id, who, seat,
 		func(w *guildhallv1.Waiting) error {
 			return stream.Send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Waiting{Waiting: w}})
@@ -89,11 +98,13 @@ func (l *lobby) CancelTicket(_ context.Context, request *connect.Request[guildha
 }
 
 // Enter files a ticket, watches it, and withdraws it when the caller goes away.
-func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.EnterRequest], stream *connect.ServerStream[guildhallv1.EnterResponse]) error {
+func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.EnterRequest], stream *connect.ServerStream[guildhallv1.EnterResponse]) (err error) {
 	who, err := l.door.check(request.Header(), request.Msg.GetGroup())
 	if err != nil {
 		return l.refuse("Enter", err)
 	}
+	ctx, span := l.trace(ctx, request.Header(), "Enter", who)
+	defer func() { endTrace(span, err) }()
 	return l.see(ctx, "Enter", newTicketID(who.group), who, nil,
 		func(w *guildhallv1.Waiting) error {
 			return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Waiting{Waiting: w}})
@@ -107,26 +118,39 @@ func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.
 // that has no seat, because it is new or was filed at another frontend, takes one here and leaves it.
 func (l *lobby) see(ctx context.Context, method string, id ticketID, who visitor, seat *seat, waiting func(*guildhallv1.Waiting) error, assigned func(*guildhallv1.Assignment) error) error {
 	start := time.Now()
-	placement, live, err := l.find(ctx, who.group)
+	placement, path, err := l.place(ctx, id, who.group, seat, waiting)
 	if err != nil {
 		return l.refuse(method, err)
 	}
-	path := pathLive
-	if !live {
-		path = pathTicket
-		if seat == nil || seat.wait.isOver() { // the place it found is gone again
-			seat = l.waits.join(who.group)
-			defer seat.leave()
-		}
-		if placement, err = l.await(ctx, id, seat, waiting); err != nil {
-			return l.refuse(method, err)
-		}
-	}
-	assignment, err := l.admit(who, placement, path, start)
+	assignment, err := l.admit(ctx, who, placement, path, start)
 	if err != nil {
 		return l.refuse(method, err)
 	}
 	return assigned(assignment)
+}
+
+// place gives where the group's room is, now or once a wait is over, and by which of the two paths.
+func (l *lobby) place(ctx context.Context, id ticketID, group guildhall.Group, seat *seat, waiting func(*guildhallv1.Waiting) error) (placement *guildhallv1.Placement, path string, err error) {
+	if seat == nil {
+		if seat = l.waits.joinRunning(ctx, group); seat != nil {
+			defer seat.leave()
+			placement, err = l.await(ctx, id, seat, waiting)
+			return placement, pathTicket, err
+		}
+	}
+	placement, live, err := l.find(ctx, group)
+	if err != nil || live {
+		return placement, pathLive, err
+	}
+	if seat != nil {
+		tracing.Current(ctx).Link(seat.wait.trace)
+	}
+	if seat == nil || seat.wait.isOver() { // the place it found is gone again
+		seat = l.waits.join(ctx, group)
+		defer seat.leave()
+	}
+	placement, err = l.await(ctx, id, seat, waiting)
+	return placement, pathTicket, err
 }
 
 // await tells the player that they wait, and gives where the room is once it is known.
@@ -146,22 +170,26 @@ func (l *lobby) await(ctx context.Context, id ticketID, seat *seat, waiting func
 
 // awaitPlacement is await without the clock.
 func (l *lobby) awaitPlacement(ctx context.Context, id ticketID, seat *seat, waiting func(*guildhallv1.Waiting) error) (*guildhallv1.Placement, error) {
-	if err := waiting(&guildhallv1.Waiting{TicketId: id.String(), Players: seat.wait.players.Load()}); err != nil {
-		return nil, err
+	for {
+		state, changed := seat.state()
+		if err := waiting(&guildhallv1.Waiting{TicketId: id.String(), Players: seat.wait.players.Load(), State: state}); err != nil {
+			return nil, err
+		}
+		select {
+		case <-changed:
+		case <-seat.wait.done:
+			if seat.wait.placement == nil {
+				return nil, errStopping
+			}
+			return seat.wait.placement, nil
+		case <-l.stopping:
+			return nil, errStopping
+		case <-l.held.cancelled(id):
+			return nil, connect.NewError(connect.CodeNotFound, errCancelled)
+		case <-ctx.Done():
+			return nil, contextError(ctx)
+		}
 	}
-	select {
-	case <-seat.wait.done:
-	case <-l.stopping:
-		return nil, errStopping
-	case <-l.held.cancelled(id):
-		return nil, connect.NewError(connect.CodeNotFound, errCancelled)
-	case <-ctx.Done():
-		return nil, contextError(ctx)
-	}
-	if seat.wait.placement == nil {
-		return nil, errStopping
-	}
-	return seat.wait.placement, nil
 }
 
 // find gives the group's room if it is live.
@@ -177,24 +205,50 @@ func (l *lobby) find(ctx context.Context, group guildhall.Group) (*guildhallv1.P
 	return placement, live, nil
 }
 
+// trace begins the trace of a call, or goes on with the caller's.
+func (l *lobby) trace(ctx context.Context, header http.Header, method string, who visitor) (context.Context, tracing.Span) {
+	ctx, span := l.tracer.StartFrom(ctx, header.Get(tracing.Header), method, tracing.Server, time.Time{})
+	span.Kind(who.group.Kind)
+	return ctx, span
+}
+
+// endTrace ends it. Connect's codes are gRPC's, by number.
+func endTrace(span tracing.Span, err error) {
+	if err != nil {
+		err = status.Error(codes.Code(connect.CodeOf(err)), "")
+	}
+	span.End(err)
+}
+
 // admit signs a pass.
-func (l *lobby) admit(who visitor, placement *guildhallv1.Placement, path string, since time.Time) (*guildhallv1.Assignment, error) {
+func (l *lobby) admit(ctx context.Context, who visitor, placement *guildhallv1.Placement, path string, since time.Time) (*guildhallv1.Assignment, error) {
 	if err := l.door.checkBan(who); err != nil { // they may have waited long
 		return nil, err
 	}
-	signed, expires, err := l.minter.Mint(pass.Pass{
+	l.turns.take()
+	signed, expires, err := l.minter().Mint(pass.Pass{
 		Player: who.player, Group: who.group,
 		Host: guildhall.HostName(placement.GetHost()), Epoch: guildhall.Epoch(placement.GetEpoch()),
+		Traceparent: tracing.Parent(ctx),
 	})
+	l.turns.give()
 	if err != nil {
 		l.logger.Error("a pass could not be signed", "error", err)
 		return nil, connect.NewError(connect.CodeInternal, errors.New("no pass could be signed"))
 	}
 	l.metrics.entered(path, time.Since(since))
+	span := tracing.Current(ctx)
+	span.Path(path)
+	span.Room(placement.GetHost(), placement.GetEpoch())
 	return &guildhallv1.Assignment{
 		Group: who.group.String(), Host: placement.GetHost(), Address: placement.GetAddress(), Epoch: placement.GetEpoch(),
-		Pass: signed, PassExpiresAt: timestamppb.New(expires),
+		Pass: signed, PassExpiresAt: timestamppb.New(expires), WebsocketUrl: websocketURL(placement.GetAddress()),
 	}, nil
+}
+
+// websocketURL gives where a host takes WebSocket connections: on the port where it takes gRPC.
+func websocketURL(address string) string {
+	return "ws://" + address + guildhallv1.RoomService_Join_FullMethodName
 }
 
 // ticket checks that a ticket is the caller's to ask for.

@@ -14,6 +14,7 @@ const (
 )
 
 type metrics struct {
+	factory   promauto.Factory
 	seconds   *prometheus.HistogramVec
 	refused   *prometheus.CounterVec
 	waiting   prometheus.Gauge
@@ -26,7 +27,8 @@ type metrics struct {
 
 func newMetrics(registry prometheus.Registerer) *metrics {
 	factory := promauto.With(registry)
-	return &metrics{
+	m := &metrics{
+		factory: factory,
 		seconds: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "guildhall_frontend_assign_seconds",
 			Help:    "From a player's call to the assignment, by path: live (the registry knew the room), ticket.",
@@ -58,6 +60,22 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
 		}, []string{"end"}),
 	}
+	// Shown from the start: of a counter that begins with its first event, no increase is seen.
+	for counter, values := range map[*prometheus.CounterVec][]string{
+		m.filed: {"filed", "failed"}, m.withdrawn: {"withdrawn", "failed"}, m.answers: {"told", "found"},
+	} {
+		for _, value := range values {
+			counter.WithLabelValues(value)
+		}
+	}
+	return m
+}
+
+// follow shows how long the one who has waited longest has waited.
+func (m *metrics) follow(longest func() time.Duration) {
+	m.factory.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "guildhall_frontend_longest_wait_seconds", Help: "How long the group that has waited longest here has waited for a room; 0 if none waits.",
+	}, func() float64 { return longest().Seconds() })
 }
 
 func (m *metrics) entered(path string, took time.Duration) {

@@ -63,13 +63,13 @@ func setup(t *testing.T, change ...func(*Config)) *world {
 	}
 	t.Cleanup(server.Stop)
 	natsConfig := broker.Config{NATS: server.URL(), NATSTimeout: 5 * time.Second}
-	conn, js, err := broker.Connect(natsConfig, "test", slog.New(slog.DiscardHandler))
+	conn, js, err := broker.Connect(natsConfig, "test", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
 	w.nats = conn
-	if w.registry, err = registry.Open(ctx, js, registry.Config{}); err != nil {
+	if w.registry, err = registry.Open(ctx, js, registry.Config{Leases: true}); err != nil {
 		t.Fatal(err)
 	}
 	w.startOpenMatch()
@@ -210,10 +210,30 @@ func (e *entering) waiting() *guildhallv1.Waiting {
 // assigned reads the assignment and checks the pass.
 func (e *entering) assigned() *guildhallv1.Assignment {
 	e.w.t.Helper()
-	if !e.stream.Receive() || e.stream.Msg().GetAssignment() == nil {
-		e.w.t.Fatalf("got %v, %v; want an assignment", e.stream.Msg(), e.stream.Err())
+	if !e.stream.Receive() {
+		e.w.t.Fatalf("got %v; want an assignment", e.stream.Err())
 	}
+	return e.checked()
+}
+
+// assignedAtLast is assigned, after the player was told any number of times that they wait.
+func (e *entering) assignedAtLast() *guildhallv1.Assignment {
+	e.w.t.Helper()
+	for e.stream.Receive() {
+		if e.stream.Msg().GetWaiting() == nil {
+			return e.checked()
+		}
+	}
+	e.w.t.Fatalf("got %v; want an assignment", e.stream.Err())
+	return nil
+}
+
+func (e *entering) checked() *guildhallv1.Assignment {
+	e.w.t.Helper()
 	assignment := e.stream.Msg().GetAssignment()
+	if assignment == nil {
+		e.w.t.Fatalf("got %v; want an assignment", e.stream.Msg())
+	}
 	admitted, err := pass.ReadPass(e.w.passKeys, assignment.GetPass())
 	if err != nil || admitted.Group.String() != assignment.GetGroup() || string(admitted.Host) != assignment.GetHost() ||
 		uint64(admitted.Epoch) != assignment.GetEpoch() {

@@ -36,6 +36,7 @@ func (w *waits) run(ctx context.Context, shared *wait) (placement *guildhallv1.P
 			return placement, id
 		case <-file.C:
 			filed, err := w.create(ctx, shared)
+			w.answered(shared, err)
 			if err != nil {
 				w.metrics.filed.WithLabelValues("failed").Inc()
 				w.logger.Warn("filing a ticket failed; trying again", "group", shared.group, "error", err, "again_in", pause)
@@ -84,7 +85,7 @@ func (w *waits) stays(n int) (stays time.Duration, renewal bool) {
 // create creates one ticket. It is not called off with ctx: a call that was would leave a ticket in Open Match of
 // which nobody knows the id.
 func (w *waits) create(ctx context.Context, shared *wait) (string, error) {
-	wanted, err := ticket.New(ticket.Details{Group: shared.group, Inbox: w.inbox, ExpiresAt: time.Now().Add(w.ticketTTL)}, w.shards)
+	wanted, err := ticket.New(ticket.Details{Group: shared.group, Inbox: w.inbox, ExpiresAt: time.Now().Add(w.ticketTTL), Traceparent: shared.trace}, w.shards)
 	if err != nil {
 		return "", err
 	}
@@ -110,8 +111,12 @@ func (w *waits) look(ctx context.Context, shared *wait, id string) (placement *g
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	found, err := w.match.GetTicket(callCtx, &pb.GetTicketRequest{TicketId: id})
+	if status.Code(err) == codes.NotFound {
+		return nil, true
+	}
+	w.answered(shared, err)
 	if err != nil {
-		return nil, status.Code(err) == codes.NotFound
+		return nil, false
 	}
 	// Assigned, but the room is not live any more: this ticket will never be matched again.
 	return nil, found.GetAssignment() != nil

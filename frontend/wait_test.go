@@ -2,13 +2,20 @@ package frontend
 
 import (
 	"fmt"
+	"net"
+	"net/url"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"open-match.dev/open-match/pkg/pb"
 
+	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/openmatchlocal"
 	"github.com/guildhall-dev/guildhall/internal/ticket"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 func TestLiveRoomCostsNoTicket(t *testing.T) {
@@ -16,11 +23,23 @@ func TestLiveRoomCostsNoTicket(t *testing.T) {
 	claim := w.live(dragons)
 	w.frontend.lobby.live.told(dragons, claim.Epoch)
 	got := w.enter(w.frontend, "p1", dragons).assigned()
-	if got.GetHost() != "h" || got.GetEpoch() != uint64(claim.Epoch) || got.GetAddress() != "127.0.0.1:1" {
+	if got.GetHost() != "h" || got.GetEpoch() != uint64(claim.Epoch) || got.GetAddress() != "127.0.0.1:1" ||
+		got.GetWebsocketUrl() != "ws://127.0.0.1:1/guildhall.v1.RoomService/Join" {
 		t.Errorf("assigned %v", got)
 	}
 	if filed := w.filed(); len(filed) != 0 {
 		t.Errorf("tickets were filed for a live room: %v", filed)
+	}
+}
+
+// Where a browser dials is a URL, also for hosts with an address of IPv6 or a name.
+func TestWebSocketURL(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ host, port string }{{"192.0.2.7", "7654"}, {"2001:db8::7", "7654"}, {"node-7.example.com", "7654"}} {
+		got, err := url.Parse(websocketURL(net.JoinHostPort(c.host, c.port)))
+		if err != nil || got.Scheme != "ws" || got.Hostname() != c.host || got.Port() != c.port || got.Path != "/guildhall.v1.RoomService/Join" {
+			t.Errorf("%+v: %v, %v", c, got, err)
+		}
 	}
 }
 
@@ -35,6 +54,9 @@ func TestPlayersShareATicket(t *testing.T) {
 		}
 		players = append(players, p)
 	}
+	if longest := w.frontend.waits.longest(); longest <= 0 {
+		t.Errorf("twenty wait, and the longest wait is %s", longest)
+	}
 	filed := w.awaitFiled("there is one ticket", oneTicket)[0]
 	details, err := ticket.Read(filed)
 	if err != nil || details.Group != dragons || details.ExpiresAt.Before(time.Now()) {
@@ -46,7 +68,75 @@ func TestPlayersShareATicket(t *testing.T) {
 			t.Errorf("assigned %v", got)
 		}
 	}
+	if longest := w.frontend.waits.longest(); longest != 0 {
+		t.Errorf("nobody waits, and the longest wait is %s", longest)
+	}
 	w.awaitFiled("the answered ticket is withdrawn", noTicket)
+}
+
+// Whoever comes behind the first waits with them, and nobody asks the registry again for each: what the wait finds out, or is
+// told, is for all of them.
+func TestWhoComesLaterWaitsWithTheOthers(t *testing.T) {
+	w := setup(t, func(c *Config) { c.LookAgain = time.Hour })
+	p1 := w.enter(w.frontend, "p1", dragons)
+	p1.waiting()
+	filed := w.awaitFiled("there is a ticket", oneTicket)[0]
+	claim := w.live(dragons)
+	w.frontend.lobby.live.told(dragons, claim.Epoch)
+	p2 := w.enter(w.frontend, "p2", dragons)
+	if waiting := p2.waiting(); waiting.GetPlayers() != 2 {
+		t.Errorf("p2 waits with %d", waiting.GetPlayers())
+	}
+	w.tell(filed, uint64(claim.Epoch))
+	p1.assigned()
+	p2.assigned()
+	w.awaitFiled("the ticket is withdrawn", noTicket)
+}
+
+// The one ticket of several players is in the trace of who came first, and is placed there; the others' refer to it.
+func TestPlayersReferToOneTicket(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	w := setup(t, func(c *Config) {
+		c.Tracer = tracing.New(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)), "frontend")
+	})
+	first := w.enter(w.frontend, "p1", dragons)
+	first.waiting()
+	second := w.enter(w.frontend, "p2", dragons)
+	second.waiting()
+	filed := w.awaitFiled("there is one ticket", oneTicket)[0]
+	details, err := ticket.Read(filed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tell(filed, 7)
+	first.assigned()
+	second.assigned()
+	w.stop() // every call has ended, and every span
+	var enters, tickets []sdktrace.ReadOnlySpan
+	for _, span := range recorder.Ended() {
+		if span.Name() == "ticket" {
+			tickets = append(tickets, span)
+		} else {
+			enters = append(enters, span)
+		}
+	}
+	if len(tickets) != 1 || len(enters) != 2 {
+		t.Fatalf("there are %d spans of tickets and %d of players, want 1 and 2", len(tickets), len(enters))
+	}
+	shared := tickets[0].SpanContext()
+	if want := "00-" + shared.TraceID().String() + "-" + shared.SpanID().String() + "-01"; details.Traceparent != want {
+		t.Errorf("the ticket carries %q, want %q", details.Traceparent, want)
+	}
+	own, other := enters[0], enters[1]
+	if own.SpanContext().SpanID() != tickets[0].Parent().SpanID() {
+		own, other = other, own
+	}
+	if own.SpanContext().SpanID() != tickets[0].Parent().SpanID() || len(own.Links()) != 0 {
+		t.Errorf("the ticket is below %v; that refers to %v", tickets[0].Parent(), own.Links())
+	}
+	if len(other.Links()) != 1 || other.Links()[0].SpanContext.SpanID() != shared.SpanID() || other.SpanContext().TraceID() == shared.TraceID() {
+		t.Errorf("who came second, in trace %v, refers to %v", other.SpanContext().TraceID(), other.Links())
+	}
 }
 
 // Nothing leaks: the stream breaks, and the ticket goes with the last player.
@@ -171,8 +261,42 @@ func TestRoomIsFoundWhileOpenMatchIsAway(t *testing.T) {
 	p := w.enter(w.frontend, "p1", dragons)
 	p.waiting()
 	claim := w.live(dragons)
-	if got := p.assigned(); got.GetEpoch() != uint64(claim.Epoch) {
+	if got := p.assignedAtLast(); got.GetEpoch() != uint64(claim.Epoch) {
 		t.Errorf("assigned %v", got)
+	}
+}
+
+// Open Match is away and comes back: players are told what they wait for, and nobody has to call again.
+func TestPlayersAreToldThatOpenMatchIsAway(t *testing.T) {
+	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := reserved.Addr().String()
+	if err := reserved.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w := setup(t, func(c *Config) { c.OpenmatchFrontend = address })
+	p := w.enter(w.frontend, "p1", dragons)
+	states := []guildhallv1.WaitingState{
+		guildhallv1.WaitingState_WAITING_STATE_QUEUED, guildhallv1.WaitingState_WAITING_STATE_NO_MATCHMAKER,
+	}
+	for _, want := range states {
+		if got := p.waiting().GetState(); got != want {
+			t.Fatalf("p1 is told %s, want %s", got, want)
+		}
+	}
+	if got := w.enter(w.frontend, "p2", dragons).waiting().GetState(); got != states[1] {
+		t.Errorf("p2 is told %s, want %s", got, states[1])
+	}
+
+	back, err := openmatchlocal.New(openmatchlocal.Config{FrontendListen: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.background(back)
+	if got := p.waiting().GetState(); got != states[0] {
+		t.Errorf("Open Match is back, and p1 is told %s", got)
 	}
 }
 

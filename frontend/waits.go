@@ -14,6 +14,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 type waitsConfig struct {
@@ -27,6 +28,7 @@ type waitsConfig struct {
 	lookAgain time.Duration
 	// refileAfter is how long the first ticket of a wait stays without an answer before it is filed anew.
 	refileAfter time.Duration
+	tracer      tracing.Tracer
 }
 
 // waits is who waits at this frontend, by group. All that wait for one group share a wait, which is one goroutine
@@ -45,12 +47,16 @@ type waits struct {
 type wait struct {
 	group   guildhall.Group
 	cancel  context.CancelFunc
+	began   time.Time
+	trace   string // of the ticket: the trace of whoever came first
 	players atomic.Uint32
 	answers chan *guildhallv1.Placement // what directors say; holds one
 	done    chan struct{}               // closed when placement is set, or there will be none
 
-	placement *guildhallv1.Placement // written before done is closed
-	seats     int                    // guarded by waits.mu
+	placement *guildhallv1.Placement   // written before done is closed
+	seats     int                      // guarded by waits.mu
+	state     guildhallv1.WaitingState // guarded by waits.mu
+	changed   chan struct{}            // guarded by waits.mu; closed, and another made, when state changes
 }
 
 // isOver says whether the wait has ended.
@@ -71,7 +77,19 @@ type seat struct {
 }
 
 func newWaits(config waitsConfig) *waits {
-	return &waits{waitsConfig: config, inbox: nats.NewInbox(), byGroup: map[guildhall.Group]*wait{}}
+	w := &waits{waitsConfig: config, inbox: nats.NewInbox(), byGroup: map[guildhall.Group]*wait{}}
+	config.metrics.follow(w.longest)
+	return w
+}
+
+// longest gives how long the group that has waited longest has waited.
+func (w *waits) longest() (longest time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, wait := range w.byGroup {
+		longest = max(longest, time.Since(wait.began))
+	}
+	return longest
 }
 
 // Run listens to the directors until ctx ends, then ends all waits and withdraws their tickets.
@@ -94,32 +112,60 @@ func (w *waits) Run(ctx context.Context) error {
 	return nil
 }
 
-// join takes a seat in the group's wait; the caller must leave it.
-func (w *waits) join(group guildhall.Group) *seat {
+// join takes a seat in the group's wait; the caller must leave it. The one who comes first has the ticket filed, placed
+// and opened in their own trace, for it is done once; the others' refer to it.
+func (w *waits) join(ctx context.Context, group guildhall.Group) *seat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	shared := w.byGroup[group]
 	if shared == nil {
-		shared = w.begin(group)
+		shared = w.begin(group, tracing.Parent(ctx))
 	}
+	return w.sit(ctx, shared)
+}
+
+// joinRunning takes a seat in the group's wait if there is one; the caller must leave it. Nobody has to look for the group's room
+// first: the wait has, does so again every lookAgain, and is told.
+func (w *waits) joinRunning(ctx context.Context, group guildhall.Group) *seat {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	shared := w.byGroup[group]
+	if shared == nil || shared.isOver() {
+		return nil
+	}
+	return w.sit(ctx, shared)
+}
+
+// sit takes a seat in a wait. The caller holds mu.
+func (w *waits) sit(ctx context.Context, shared *wait) *seat {
 	shared.seats++
 	shared.players.Add(1)
 	w.metrics.waiting.Inc()
+	tracing.Current(ctx).Link(shared.trace)
 	return &seat{waits: w, wait: shared}
 }
 
 // begin starts the wait of a group. The caller holds mu.
-func (w *waits) begin(group guildhall.Group) *wait {
-	ctx, cancel := context.WithCancel(context.Background())
-	shared := &wait{group: group, cancel: cancel, answers: make(chan *guildhallv1.Placement, 1), done: make(chan struct{})}
+func (w *waits) begin(group guildhall.Group, traceparent string) *wait {
+	ctx, span := w.tracer.StartFrom(context.Background(), traceparent, "ticket", tracing.Producer, time.Time{})
+	span.Kind(group.Kind)
+	ctx, cancel := context.WithCancel(ctx)
+	shared := &wait{
+		group: group, cancel: cancel, trace: tracing.Parent(ctx), began: time.Now(),
+		answers: make(chan *guildhallv1.Placement, 1), done: make(chan struct{}),
+		state: guildhallv1.WaitingState_WAITING_STATE_QUEUED, changed: make(chan struct{}),
+	}
 	if w.stopped {
 		cancel()
+		span.End(errStopping)
 		close(shared.done)
 		return shared
 	}
 	w.byGroup[group] = shared
 	w.running.Go(func() {
 		placement, ticket := w.run(ctx, shared)
+		span.Room(placement.GetHost(), placement.GetEpoch())
+		span.End(ctx.Err())
 		shared.placement = placement
 		cancel()
 		w.end(shared)
@@ -129,6 +175,21 @@ func (w *waits) begin(group guildhall.Group) *wait {
 	return shared
 }
 
+// answered notes whether Open Match has answered a call for a wait, for those who wait to know.
+func (w *waits) answered(shared *wait, err error) {
+	state := guildhallv1.WaitingState_WAITING_STATE_QUEUED
+	if err != nil {
+		state = guildhallv1.WaitingState_WAITING_STATE_NO_MATCHMAKER
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if shared.state != state {
+		shared.state = state
+		close(shared.changed)
+		shared.changed = make(chan struct{})
+	}
+}
+
 // end makes sure that nobody joins a wait that is over.
 func (w *waits) end(shared *wait) {
 	w.mu.Lock()
@@ -136,6 +197,13 @@ func (w *waits) end(shared *wait) {
 	if w.byGroup[shared.group] == shared {
 		delete(w.byGroup, shared.group)
 	}
+}
+
+// state gives what the wait waits for, and what is closed when that is another.
+func (s *seat) state() (state guildhallv1.WaitingState, changed <-chan struct{}) {
+	s.waits.mu.Lock()
+	defer s.waits.mu.Unlock()
+	return s.wait.state, s.wait.changed
 }
 
 // leave gives the seat up, once; the last one to leave ends the wait.

@@ -11,6 +11,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"open-match.dev/open-match/pkg/pb"
+
+	"github.com/guildhall-dev/guildhall/internal/ticket"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // function answers Open Match's backend.
@@ -18,6 +21,7 @@ type function struct {
 	pb.UnimplementedMatchFunctionServer
 	query   pb.QueryServiceClient
 	metrics *metrics
+	tracer  tracing.Tracer
 }
 
 var _ pb.MatchFunctionServer = (*function)(nil)
@@ -38,12 +42,25 @@ func (f *function) Run(request *pb.RunRequest, stream pb.MatchFunction_RunServer
 		return status.Errorf(codes.Internal, "grouping %d tickets: %v", len(tickets), err)
 	}
 	for _, match := range matches {
-		if err := stream.Send(&pb.RunResponse{Proposal: match}); err != nil {
+		err := stream.Send(&pb.RunResponse{Proposal: match})
+		f.trace(stream.Context(), match, start, err)
+		if err != nil {
 			return fmt.Errorf("sending a proposal: %w", err)
 		}
 	}
 	f.metrics.ran(time.Since(start), len(tickets), foreign, len(matches))
 	return nil
+}
+
+// trace notes a match in the trace of its first ticket, from the start of the run.
+func (f *function) trace(ctx context.Context, match *pb.Match, start time.Time, err error) {
+	if !f.tracer.IsOn() {
+		return
+	}
+	if traces := ticket.Traceparents(match.GetTickets()); len(traces) > 0 && match.GetAllocateGameserver() {
+		_, span := f.tracer.StartFrom(ctx, traces[0], "match", tracing.Internal, start)
+		span.End(err)
+	}
 }
 
 func (f *function) queryPools(ctx context.Context, pools []*pb.Pool) ([]*pb.Ticket, error) {

@@ -5,7 +5,6 @@ package matchfunction
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 
 	"google.golang.org/grpc"
@@ -42,11 +41,10 @@ func New(config Config) (*MatchFunction, error) {
 	config.FillIn()
 	var undo process.Undo
 	defer undo.Run()
-	conn, err := grpc.NewClient(config.OpenmatchQuery,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := process.Dial("OPENMATCH_QUERY", config.OpenmatchQuery, insecure.NewCredentials(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxQueryPage)))
 	if err != nil {
-		return nil, fmt.Errorf("GUILDHALL_OPENMATCH_QUERY=%q: %w", config.OpenmatchQuery, err)
+		return nil, err
 	}
 	undo.Add(conn.Close)
 	admin, err := process.NewAdmin(&config.Common)
@@ -61,7 +59,7 @@ func New(config Config) (*MatchFunction, error) {
 	undo.Cancel()
 	return &MatchFunction{
 		config: config, admin: admin, listener: listener, conn: conn,
-		function: &function{query: pb.NewQueryServiceClient(conn), metrics: newMetrics(config.Metrics)},
+		function: &function{query: pb.NewQueryServiceClient(conn), metrics: newMetrics(config.Metrics), tracer: config.Tracer},
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package roomserver
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,13 +14,16 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 	"github.com/guildhall-dev/guildhall/internal/roomlog"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
+	"github.com/guildhall-dev/guildhall/internal/transport"
 )
 
-// Host is a host without sockets and without Agones: rooms, a lease, and the two services for whoever has a transport
-// for them. [Server] puts it on the network.
+// Host is a host without sockets and without Agones: rooms, a lease, and what serves players and directors for whoever has a
+// transport for them. [Server] puts it on the network.
 type Host struct {
-	host  *host
-	doors *door
+	host     *host
+	doors    *door
+	sessions sync.WaitGroup
 }
 
 // HostConfig says what a host is.
@@ -34,13 +38,17 @@ type HostConfig struct {
 	IdleGrace time.Duration
 	// BodyBytes is the largest message body.
 	BodyBytes int
+	Limits    Limits
 	Registry  *registry.Registry
 	Log       *roomlog.Log
-	PassKeys  pass.PublicKeys
+	// PassKeys gives the keys that passes are checked by, as they are when it is called. It must not wait.
+	PassKeys func() pass.PublicKeys
 	// Logger is told what happens; nil means nobody is.
 	Logger *slog.Logger
 	// Metrics is where the host registers; nil means nowhere.
 	Metrics prometheus.Registerer
+	// Tracer makes spans of rooms that are opened and of players who join; its zero value makes none.
+	Tracer tracing.Tracer
 }
 
 // NewHost makes a host that nobody has been given yet.
@@ -52,10 +60,12 @@ func NewHost(config HostConfig) *Host {
 }
 
 func newBareHost(config HostConfig, metrics *metrics) *Host {
+	config.Limits.fill()
 	h := newHost(hostConfig{
 		name: config.Name, address: config.Address, internalAddress: config.InternalAddress, capacity: config.Capacity,
-		kinds: config.Kinds, idleGrace: config.IdleGrace, bodyBytes: config.BodyBytes,
+		kinds: config.Kinds, idleGrace: config.IdleGrace, bodyBytes: config.BodyBytes, limits: config.Limits,
 		registry: config.Registry, log: config.Log, logger: config.Logger.With("host", string(config.Name)), metrics: metrics,
+		tracer: config.Tracer,
 	})
 	return &Host{host: h, doors: &door{host: h, keys: config.PassKeys}}
 }
@@ -69,7 +79,7 @@ func (h *Host) Run(ctx context.Context) error {
 		process.Func(h.host.keepLease),
 		process.Func(func(ctx context.Context) error {
 			<-ctx.Done()
-			defer h.doors.sessions.Wait()
+			defer h.sessions.Wait()
 			return h.host.drain(context.WithoutCancel(ctx))
 		}),
 	)
@@ -84,8 +94,12 @@ func (h *Host) Leased() <-chan struct{} { return h.host.leased }
 // Closing gives a channel that is closed once the host is of no use to anybody and wants to be shut down.
 func (h *Host) Closing() <-chan struct{} { return h.host.closing }
 
-// RoomService is for players.
-func (h *Host) RoomService() guildhallv1.RoomServiceServer { return h.doors }
+// Serve serves a player's session until it has ended.
+func (h *Host) Serve(stream transport.Stream) {
+	h.sessions.Add(1)
+	defer h.sessions.Done()
+	h.doors.serve(stream)
+}
 
 // HostService is for directors.
 func (h *Host) HostService() guildhallv1.HostServiceServer { return &hostService{host: h.host} }

@@ -12,7 +12,7 @@ import (
 // cable lies between a host and NATS. It can be cut, so that both ends notice, and frozen, so that neither does and
 // what was on its way arrives later.
 type cable struct {
-	t        *testing.T
+	t        testing.TB
 	listener net.Listener
 	to       string // host:port of NATS
 	url      string

@@ -4,74 +4,45 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/pass"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
+	"github.com/guildhall-dev/guildhall/internal/transport"
 )
 
 const (
 	// helloWithin bounds how long a stream may be open without a hello.
 	helloWithin = 10 * time.Second
-	// closeWithin bounds how long a session that has ended may take to send what is left.
-	closeWithin = 2 * time.Second
 	// maxFrameOverhead is what a frame may have beside the body: the hello with its pass is the largest.
 	maxFrameOverhead = 8 << 10
 )
 
-// door answers RoomService: it lets players with a valid pass into their room.
+// maxFrame gives the largest frame that is taken, when bodies may have so many bytes: in JSON, a byte may take six.
+func maxFrame(bodyBytes int) int { return 6*bodyBytes + maxFrameOverhead }
+
+// queueBytes gives how much may wait for one client: some large bodies, also where they may be very large.
+func queueBytes(bodyBytes int) int { return max(transport.QueueBytes, 32*bodyBytes) }
+
+// door lets players with a valid pass into their room, and serves them until they leave.
 type door struct {
-	guildhallv1.UnimplementedRoomServiceServer
-	host     *host
-	keys     pass.PublicKeys
-	sessions sync.WaitGroup // goroutines of sessions; they end soon after their streams
+	host *host
+	keys func() pass.PublicKeys // as they are now
 }
 
-var _ guildhallv1.RoomServiceServer = (*door)(nil)
-
-// Join is one session. Three goroutines see to it: this one waits for the end, one reads and one writes. Only the
-// return of this one ends the others: neither a read nor a write that the peer does not answer can be called off.
-func (d *door) Join(stream guildhallv1.RoomService_JoinServer) error {
-	hello := make(chan *guildhallv1.Hello, 1)
-	s := newSession("")
-	read := make(chan struct{})
-	seated := make(chan *room, 1)
-	d.sessions.Go(func() {
-		defer close(read)
-		d.read(stream, s, hello, seated)
-	})
-	room, closed := d.enter(stream.Context(), s, hello, read)
-	seated <- room
-	if closed != nil {
-		s.end(closed)
-	}
-	written := make(chan struct{})
-	d.sessions.Go(func() {
-		defer close(written)
-		if err := s.write(stream.Send); err != nil {
-			s.end(leftClosed)
+// serve serves a session, on the goroutine that reads its frames: room.proto draws its states.
+func (d *door) serve(stream transport.Stream) {
+	s := newSession(stream)
+	if room, hello, began := d.enter(s); room != nil {
+		if d.sit(s, room, hello) {
+			d.host.metrics.joinSeconds.Observe(time.Since(began).Seconds())
+			d.read(s, room)
 		}
-	})
-	select {
-	case <-s.ended:
-	case <-stream.Context().Done(): // the reader may be waiting for the room and not for the stream
-		s.end(leftClosed)
+		room.post(nil, &rise{session: s})
 	}
-	if room != nil {
-		room.post(context.WithoutCancel(stream.Context()), &rise{session: s})
-	}
+	s.end(leftClosed) // if it has not ended yet
 	d.host.metrics.closed.WithLabelValues(s.closed.GetCode().String()).Inc()
-	select {
-	case <-written:
-	case <-time.After(closeWithin):
-		return status.Error(codes.Unavailable, "the connection did not take what was left to send")
-	case <-stream.Context().Done():
-	}
-	return nil
 }
 
 // leftClosed is the end of a session whose player left, or whose connection broke.
@@ -81,61 +52,80 @@ func protocolClosed(reason string) *guildhallv1.Closed {
 	return &guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL, Reason: reason}
 }
 
-// enter waits for the hello, checks its pass and takes the seat.
-func (d *door) enter(ctx context.Context, s *session, hello <-chan *guildhallv1.Hello, read <-chan struct{}) (*room, *guildhallv1.Closed) {
-	var said *guildhallv1.Hello
-	select {
-	case said = <-hello:
-	case <-read:
-		select {
-		case said = <-hello: // it was the last thing read
-		default:
-			return nil, protocolClosed("the stream ended before a hello")
-		}
-	case <-s.ended:
-		return nil, nil
-	case <-time.After(helloWithin):
-		return nil, protocolClosed("no hello within 10 seconds")
+// receive gives the client's next frame; nil if there is none any more, and then the session has ended.
+func (d *door) receive(s *session) *guildhallv1.JoinRequest {
+	b, err := s.stream.Receive()
+	switch {
+	case errors.Is(err, io.EOF):
+		s.end(leftClosed)
+		return nil
+	case errors.Is(err, transport.ErrMistake):
+		s.end(protocolClosed("a frame was too large, or is not one"))
+		return nil
+	case err != nil:
+		s.end(leftClosed) // the connection broke: nobody reads this
+		return nil
 	}
-	admitted, err := pass.ReadPass(d.keys, said.GetPass())
+	request, err := decode(b, s.json)
+	if err != nil {
+		s.end(protocolClosed("a frame could not be read"))
+		return nil
+	}
+	return request
+}
+
+// enter waits for the hello, checks its pass and finds the room; nil if the session has ended. It began with the hello.
+func (d *door) enter(s *session) (in *room, hello *guildhallv1.Hello, began time.Time) {
+	late := time.AfterFunc(helloWithin, func() { s.end(protocolClosed("no hello within 10 seconds")) })
+	first := d.receive(s)
+	late.Stop()
+	began = time.Now()
+	if hello = first.GetHello(); hello == nil {
+		s.end(protocolClosed("the first frame was not a hello")) // if it has not ended yet
+		return nil, nil, began
+	}
+	// On a goroutine of its own, for it goes deep: the stack of this one would stay large for as long as the player sits.
+	found := make(chan *room)
+	go func() { found <- d.find(s, hello) }()
+	return <-found, hello, began
+}
+
+// find gives the room that a pass is for; nil if there is none, and then the session has ended.
+func (d *door) find(s *session, hello *guildhallv1.Hello) *room {
+	admitted, err := pass.ReadPass(d.keys(), hello.GetPass())
 	if err != nil {
 		d.host.logger.Info("a pass was refused", "error", err)
-		return nil, passRefused("the pass is not valid or has expired")
+		s.end(passRefused("the pass is not valid or has expired"))
+		return nil
 	}
 	if admitted.Host != d.host.name {
-		return nil, passRefused("the pass is for another host")
+		s.end(passRefused("the pass is for another host"))
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	ctx, span := d.host.tracer.StartFrom(ctx, admitted.Traceparent, "join", tracing.Server, time.Time{})
+	span.Kind(admitted.Group.Kind)
+	span.Room(string(admitted.Host), uint64(admitted.Epoch))
 	room, err := d.host.open(ctx, admitted.Group, admitted.Epoch)
+	span.End(err)
 	if err != nil {
-		return nil, d.notHere(admitted, err)
+		s.end(d.notHere(admitted, err))
+		return nil
 	}
-	s.player = admitted.Player
-	asked := &sit{session: s, after: said.After, refused: make(chan *guildhallv1.Closed, 1)}
-	if !room.post(ctx, asked) {
-		return nil, moved
-	}
-	select {
-	case refused := <-asked.refused:
-		if refused != nil {
-			return nil, refused
-		}
-		return room, nil
-	case <-ctx.Done():
-		return room, leftClosed // what was asked for may be granted yet; the caller gives it back
-	case <-room.over:
-		select {
-		case refused := <-asked.refused: // seated just before the end, which ends the session too
-			return room, refused
-		default:
-			return nil, moved
-		}
-	}
+	s.player, s.trace = admitted.Player, tracing.Parent(ctx)
+	return room
 }
 
 var moved = &guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_MOVED, Reason: "the room is not here any more", Reconnect: true}
 
 func passRefused(reason string) *guildhallv1.Closed {
 	return &guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_PASS_REFUSED, Reason: reason, Reconnect: true}
+}
+
+// failed is the end of a session that the host could not serve.
+func failed(reason string) *guildhallv1.Closed {
+	return &guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_INTERNAL, Reason: reason, Reconnect: true}
 }
 
 // notHere says why a room could not be entered. In each case the way back is to Enter again.
@@ -145,55 +135,44 @@ func (d *door) notHere(admitted pass.Pass, err error) *guildhallv1.Closed {
 		return moved
 	}
 	d.host.logger.Warn("a room could not be opened", "group", admitted.Group, "error", err)
-	return &guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_INTERNAL, Reason: "the room could not be opened", Reconnect: true}
+	return failed("the room could not be opened")
 }
 
-// read reads the client's frames until the stream or the session ends.
-func (d *door) read(stream guildhallv1.RoomService_JoinServer, s *session, hello chan<- *guildhallv1.Hello, seated <-chan *room) {
-	first, err := stream.Recv()
-	if err != nil {
-		return
-	}
-	if first.GetHello() == nil {
-		s.end(protocolClosed("the first frame was not a hello"))
-		return
-	}
-	hello <- first.GetHello()
-	room := <-seated
-	if room == nil {
-		return
-	}
+// read reads the client's frames and gives them to the room until the session ends.
+func (d *door) read(s *session, room *room) {
 	for {
-		frame, err := stream.Recv()
-		if err != nil {
-			s.end(d.readEnd(err))
+		request := d.receive(s)
+		if request == nil {
 			return
 		}
-		switch f := frame.GetFrame().(type) {
+		switch f := request.GetFrame().(type) {
 		case *guildhallv1.JoinRequest_Say:
-			if !s.maySay() || !room.post(stream.Context(), &say{session: s, said: f.Say}) {
-				return // the session has ended, or the room, which ends the session
+			if !s.maySay() || !room.post(s.ended, &say{session: s, said: f.Say}) {
+				s.end(moved) // the room is over, if the session is not
+				return
 			}
+		case *guildhallv1.JoinRequest_Signal:
+			if !room.post(s.ended, &signal{session: s, signal: f.Signal}) {
+				s.end(moved)
+				return
+			}
+		case *guildhallv1.JoinRequest_ReadHistory:
+			d.readHistory(s, room, f.ReadHistory)
+		case *guildhallv1.JoinRequest_Ping:
+			s.send([][]byte{encode(pong, s.json)})
 		case *guildhallv1.JoinRequest_Leave:
-			s.end(leftClosed)
+			room.post(s.ended, &leave{session: s})
+			select {
+			case <-s.ended:
+			case <-room.over:
+				s.end(leftClosed)
+			}
 			return
-		default:
-			s.end(protocolClosed("a frame that is neither say nor leave came after the hello"))
+		case *guildhallv1.JoinRequest_Hello:
+			s.end(protocolClosed("a second hello came"))
 			return
 		}
 	}
 }
 
-// readEnd says how a session ends whose stream does. Of a frame that it could not read, gRPC has told the client
-// itself, and ended the stream.
-func (d *door) readEnd(err error) *guildhallv1.Closed {
-	switch {
-	case errors.Is(err, io.EOF):
-		return leftClosed
-	case status.Code(err) == codes.ResourceExhausted:
-		return protocolClosed("a frame was too large")
-	case status.Code(err) == codes.Internal:
-		return protocolClosed("a frame could not be read")
-	}
-	return leftClosed // the connection broke: nobody reads this
-}
+var pong = &guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Pong{Pong: &guildhallv1.Pong{}}}

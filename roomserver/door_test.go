@@ -1,32 +1,28 @@
 package roomserver
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/pass"
 )
 
 func leaveFrame() *guildhallv1.JoinRequest {
 	return &guildhallv1.JoinRequest{Frame: &guildhallv1.JoinRequest_Leave{Leave: &guildhallv1.Leave{}}}
 }
 
-func TestTheFirstFrameMustBeAHello(t *testing.T) {
-	b := setup(t)
+func TestTheFirstFrameMustBeAHello(t *testing.T) { onEachWire(t, testTheFirstFrameMustBeAHello) }
+
+func testTheFirstFrameMustBeAHello(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	for name, first := range map[string]*guildhallv1.JoinRequest{
 		"say":         {Frame: &guildhallv1.JoinRequest_Say{Say: &guildhallv1.Say{Id: "1", Body: []byte("hi")}}},
@@ -34,7 +30,7 @@ func TestTheFirstFrameMustBeAHello(t *testing.T) {
 		"no frame":    {},
 		"empty hello": {Frame: &guildhallv1.JoinRequest_Hello{Hello: &guildhallv1.Hello{}}},
 	} {
-		m := b.call(h.conn, "p1")
+		m := h.call("p1")
 		m.send(first)
 		want := guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL
 		if name == "empty hello" {
@@ -46,33 +42,49 @@ func TestTheFirstFrameMustBeAHello(t *testing.T) {
 	}
 }
 
-// What comes behind the hello and is neither say nor leave ends the session, after what was said before it.
-func TestASecondHelloEndsTheSession(t *testing.T) {
-	b := setup(t)
+// A second hello ends the session, after what was said before it.
+func TestASecondHelloEndsTheSession(t *testing.T) { onEachWire(t, testASecondHelloEndsTheSession) }
+
+func testASecondHelloEndsTheSession(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	witness := h.join("witness", claim, nil)
-	for i, second := range []*guildhallv1.JoinRequest{
-		{Frame: &guildhallv1.JoinRequest_Hello{Hello: &guildhallv1.Hello{Pass: b.pass("p1", claim)}}}, {},
-	} {
-		m := h.join("p1", claim, nil)
-		m.say(fmt.Sprint("before ", i), "hi")
-		m.send(second)
-		m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL, false)
-		witness.told(i+1, "p1", guildhallv1.MemberState_MEMBER_STATE_GONE)
+	m := h.join("p1", claim, nil)
+	m.say("before", "hi")
+	m.hello(b.pass("p1", claim), nil)
+	m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL, false)
+	witness.told(1, "p1", guildhallv1.MemberState_MEMBER_STATE_GONE)
+	witness.seen(1)
+}
+
+// A frame that is of a later version is ignored.
+func TestAFrameOfALaterVersion(t *testing.T) { onEachWire(t, testAFrameOfALaterVersion) }
+
+func testAFrameOfALaterVersion(t *testing.T, b *bundle) {
+	h := b.host("h1")
+	m := h.join("p1", h.openRoom(dragons), nil)
+	m.send(&guildhallv1.JoinRequest{})
+	unknown := []byte{0xfa, 0x3e, 0x01, 'x'} // field 1007, with one byte
+	if m.json {
+		unknown = []byte(`{"wave":{"hand":"left"}}`)
 	}
+	if err := m.link.send(unknown); err != nil {
+		t.Fatal(err)
+	}
+	m.sayMany(1, 1)
 }
 
 // Wherever the stream breaks, the seat is free again and the room goes on.
-func TestABrokenStreamFreesTheSeat(t *testing.T) {
-	b := setup(t)
+func TestABrokenStreamFreesTheSeat(t *testing.T) { onEachWire(t, testABrokenStreamFreesTheSeat) }
+
+func testABrokenStreamFreesTheSeat(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	witness := h.join("witness", claim, nil)
 
-	b.call(h.conn, "p1").cut() // before the hello
+	h.call("p1").cut() // before the hello
 
-	m := b.call(h.conn, "p1") // between the hello and the welcome
+	m := h.call("p1") // between the hello and the welcome
 	m.hello(b.pass("p1", claim), nil)
 	m.cut()
 
@@ -87,14 +99,14 @@ func TestABrokenStreamFreesTheSeat(t *testing.T) {
 	witness.told(1, "p3", guildhallv1.MemberState_MEMBER_STATE_GONE)
 
 	conn := dial(t, h.address) // with the connection
-	m = b.call(conn, "p4")
+	m = b.callOver(conn, "p4")
 	m.hello(b.pass("p4", claim), nil)
 	m.must("the welcome", func() bool { return m.welcome != nil })
 	conn.Close()
 	witness.told(1, "p4", guildhallv1.MemberState_MEMBER_STATE_GONE)
 
 	m = h.join("p5", claim, nil) // half-closed: the player has nothing more to say, and leaves
-	if err := m.stream.CloseSend(); err != nil {
+	if err := m.link.done(); err != nil {
 		t.Fatal(err)
 	}
 	m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_LEFT, false)
@@ -108,24 +120,30 @@ func TestABrokenStreamFreesTheSeat(t *testing.T) {
 	}
 }
 
-func TestHalfCloseBeforeTheHello(t *testing.T) {
-	b := setup(t)
-	m := b.call(b.host("h1").conn, "p1")
-	if err := m.stream.CloseSend(); err != nil {
+func TestHalfCloseBeforeTheHello(t *testing.T) { onEachWire(t, testHalfCloseBeforeTheHello) }
+
+func testHalfCloseBeforeTheHello(t *testing.T, b *bundle) {
+	m := b.host("h1").call("p1")
+	if err := m.link.done(); err != nil {
 		t.Fatal(err)
 	}
-	m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL, false)
+	m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_LEFT, false)
 }
 
 // A frame beyond what the transport takes ends the session, and nobody else's.
-func TestAFrameThatIsFarTooLarge(t *testing.T) {
-	b := setup(t)
+func TestAFrameThatIsFarTooLarge(t *testing.T) { onEachWire(t, testAFrameThatIsFarTooLarge) }
+
+func testAFrameThatIsFarTooLarge(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	witness := h.join("witness", claim, nil)
 	m := h.join("p1", claim, nil)
-	m.say("1", strings.Repeat("x", b.bodyBytes+maxFrameOverhead+1))
-	if err := m.until(func() bool { return false }); status.Code(err) != codes.ResourceExhausted {
+	m.say("1", strings.Repeat("x", maxFrame(b.bodyBytes)+1))
+	err := m.until(func() bool { return m.closed != nil })
+	if told := m.closed.GetCode() == guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL; told == (b.wire == overGRPC) {
+		t.Errorf("the session ended with %v, %v; want PROTOCOL, and over gRPC the status alone", m.closed, err)
+	}
+	if b.wire == overGRPC && status.Code(errors.Unwrap(err)) != codes.ResourceExhausted {
 		t.Errorf("the stream ended with %v, want ResourceExhausted", err)
 	}
 	witness.told(1, "p1", guildhallv1.MemberState_MEMBER_STATE_GONE)
@@ -133,125 +151,95 @@ func TestAFrameThatIsFarTooLarge(t *testing.T) {
 	witness.acked("1")
 }
 
-// rawCodec sends bytes as they are, and reads frames as they should be.
-type rawCodec struct{}
+// Bytes that are no frame are told as a mistake, before and behind the hello, and nobody else is disturbed.
+func TestBytesThatAreNoFrame(t *testing.T) { onEachWire(t, testBytesThatAreNoFrame) }
 
-func (rawCodec) Marshal(v any) ([]byte, error) { return *(v.(*[]byte)), nil }
-func (rawCodec) Name() string                  { return "proto" }
-
-func (rawCodec) Unmarshal(data []byte, v any) error { return proto.Unmarshal(data, v.(proto.Message)) }
-
-func TestBytesThatAreNoFrame(t *testing.T) {
-	b := setup(t)
+func testBytesThatAreNoFrame(t *testing.T, b *bundle) {
 	h := b.host("h1")
-	stream, err := h.conn.NewStream(b.ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true},
-		guildhallv1.RoomService_Join_FullMethodName, grpc.ForceCodec(rawCodec{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	claim := h.openRoom(dragons)
+	witness := h.join("witness", claim, nil)
 	garbage := []byte{0xff, 0xff, 0xff}
-	if err := stream.SendMsg(&garbage); err != nil {
-		t.Fatal(err)
+	if b.wire == overJSON {
+		garbage = []byte("{let me in") // text it has to be, or WebSocket itself would refuse it
 	}
-	var frame guildhallv1.JoinResponse
-	if err := stream.RecvMsg(&frame); err == nil {
-		t.Errorf("garbage was answered with %v", &frame)
-	}
-}
-
-// injected is a stream for the door in virtual time. It says what the test gives it, and keeps what it is sent.
-type injected struct {
-	grpc.ServerStream
-	ctx  context.Context
-	says chan *guildhallv1.JoinRequest // closed: the client has half-closed
-
-	mu    sync.Mutex
-	sent  []*guildhallv1.JoinResponse // guarded by mu
-	stuck bool                        // the client does not read
-}
-
-func (i *injected) Context() context.Context { return i.ctx }
-
-func (i *injected) Recv() (*guildhallv1.JoinRequest, error) {
-	select {
-	case frame, open := <-i.says:
-		if !open {
-			return nil, io.EOF
+	for _, m := range []*member{h.call("p1"), h.join("p2", claim, nil)} {
+		if err := m.link.send(garbage); err != nil {
+			t.Fatal(err)
 		}
-		return frame, nil
-	case <-i.ctx.Done():
-		return nil, i.ctx.Err()
+		m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL, false)
 	}
-}
-
-func (i *injected) Send(frame *guildhallv1.JoinResponse) error {
-	if i.stuck {
-		<-i.ctx.Done()
-		return i.ctx.Err()
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.sent = append(i.sent, frame)
-	return nil
+	witness.told(1, "p2", guildhallv1.MemberState_MEMBER_STATE_GONE)
+	witness.sayMany(1, 1)
 }
 
 // lonelyDoor is a door of a host that nobody asks for a room.
 func lonelyDoor() *door {
 	return &door{host: newHost(hostConfig{
 		name: "h1", logger: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()),
-	})}
+	}), keys: func() pass.PublicKeys { return nil }}
 }
 
 func TestNoHelloWithinTenSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		stream := &injected{ctx: ctx, says: make(chan *guildhallv1.JoinRequest)}
-		d := lonelyDoor()
+		stream := newInjected(t)
 		start := time.Now()
-		if err := d.Join(stream); err != nil {
-			t.Errorf("Join ended with %v, want a word to the client and no error", err)
-		}
+		lonelyDoor().serve(stream)
 		if took := time.Since(start); took != helloWithin {
 			t.Errorf("the silent stream was closed after %s, want %s", took, helloWithin)
 		}
-		if len(stream.sent) != 1 || stream.sent[0].GetClosed().GetCode() != guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL {
-			t.Errorf("the silent stream was sent %v, want PROTOCOL", stream.sent)
+		if got := stream.got(); len(got) != 1 || got[0].GetClosed().GetCode() != guildhallv1.CloseCode_CLOSE_CODE_PROTOCOL {
+			t.Errorf("the silent stream was sent %v, want PROTOCOL", got)
 		}
-		cancel() // as gRPC does behind Join
-		d.sessions.Wait()
 	})
 }
 
-// A client that has ended and does not take its last words holds the door for two seconds, not for ever.
-func TestLastWordsThatNobodyTakes(t *testing.T) {
+// A hello that came in time is not cut off by the clock of the silent ones.
+func TestAHelloInTimeStopsTheClock(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		stream := &injected{ctx: ctx, says: make(chan *guildhallv1.JoinRequest, 1), stuck: true}
-		stream.says <- leaveFrame()
-		d := lonelyDoor()
-		start := time.Now()
-		if err := d.Join(stream); err == nil {
-			t.Error("Join ended well and nothing was sent")
+		stream := newInjected(t)
+		go func() {
+			<-time.After(helloWithin - time.Nanosecond)
+			stream.says(&guildhallv1.JoinRequest{Frame: &guildhallv1.JoinRequest_Hello{Hello: &guildhallv1.Hello{}}})
+		}()
+		lonelyDoor().serve(stream)
+		<-time.After(helloWithin)
+		if got := stream.got(); len(got) != 1 || got[0].GetClosed().GetCode() != guildhallv1.CloseCode_CLOSE_CODE_PASS_REFUSED {
+			t.Errorf("a late hello was answered with %v, want PASS_REFUSED alone", got)
 		}
-		if took := time.Since(start); took != closeWithin {
-			t.Errorf("Join took %s, want %s", took, closeWithin)
-		}
-		cancel()
-		d.sessions.Wait()
 	})
 }
 
 func TestAStreamThatIsGoneBeforeItSaysAnything(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		d := lonelyDoor()
-		if err := d.Join(&injected{ctx: ctx, says: make(chan *guildhallv1.JoinRequest)}); err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("Join ended with %v", err)
+		stream := newInjected(t)
+		stream.Abort()
+		lonelyDoor().serve(stream)
+		if got := stream.got(); len(got) != 0 {
+			t.Errorf("a stream that was gone was sent %v", got)
 		}
-		d.sessions.Wait()
 	})
+}
+
+// A session ends once, by its first reason, and who ends it later changes nothing.
+func TestASessionEndsOnce(t *testing.T) {
+	t.Parallel()
+	stream := newInjected(t)
+	s := newSession(stream)
+	stream.slow = true
+	if !s.send([][]byte{{}}) {
+		t.Error("a session that does not keep up was not dropped")
+	}
+	if s.send([][]byte{{}}) {
+		t.Error("a session that has ended was dropped for a second time: it would be counted twice")
+	}
+	s.end(leftClosed)
+	if s.closed.GetCode() != guildhallv1.CloseCode_CLOSE_CODE_SLOW_CONSUMER || !s.closed.GetReconnect() {
+		t.Errorf("the session ended with %v", s.closed)
+	}
+	if got := stream.got(); len(got) != 1 || got[0].GetClosed().GetCode() != guildhallv1.CloseCode_CLOSE_CODE_SLOW_CONSUMER {
+		t.Errorf("the client was told %v, want SLOW_CONSUMER once", got)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
@@ -22,13 +23,27 @@ func (b *bundle) released(claim registry.Claim) {
 	}
 }
 
+// comes has a player enter, with a new claim as often as the room ends before they have their seat: its grace is short.
+func (h *running) comes(player guildhall.PlayerID, group guildhall.Group, after *uint64) (*member, registry.Claim) {
+	h.b.t.Helper()
+	for {
+		claim := h.b.claim(group, h.name)
+		m := h.show(h.b.pass(player, claim), after)
+		if m.player = player; m.welcome != nil {
+			return m, claim
+		}
+		if m.closed.GetCode() != guildhallv1.CloseCode_CLOSE_CODE_MOVED {
+			h.b.t.Fatalf("%s did not get a seat: %v", player, m.closed)
+		}
+	}
+}
+
 // The last one out turns off the light.
 func TestAnIdleRoomEndsAndGivesItsClaimBack(t *testing.T) {
 	b := setup(t)
 	b.rules.IdleGrace = soon
 	h := b.host("h1")
-	claim := b.claim(dragons, "h1")
-	m := h.join("p1", claim, nil)
+	m, claim := h.comes("p1", dragons, nil)
 	m.sayMany(1, 3)
 	r := h.room(dragons)
 	m.leave()
@@ -40,7 +55,7 @@ func TestAnIdleRoomEndsAndGivesItsClaimBack(t *testing.T) {
 	if got := h.show(b.pass("p1", claim), nil).ends(); got.GetCode() != guildhallv1.CloseCode_CLOSE_CODE_MOVED {
 		t.Errorf("a pass for the closed room was closed with %v, want MOVED", got)
 	}
-	again := h.join("p1", h.openRoom(dragons), behind(0))
+	again, _ := h.comes("p1", dragons, behind(0))
 	if again.seen(3); again.welcome.GetEpoch() <= uint64(claim.Epoch) {
 		t.Errorf("the room came back at epoch %d, which is not behind %d", again.welcome.GetEpoch(), claim.Epoch)
 	}
@@ -61,8 +76,7 @@ func TestASilentRoomStays(t *testing.T) {
 	b := setup(t)
 	b.rules.IdleGrace = soon
 	h := b.host("h1")
-	claim := b.claim(dragons, "h1")
-	m := h.join("p1", claim, nil)
+	m, _ := h.comes("p1", dragons, nil)
 	other := b.claim(otherGroup, "h1")
 	for range 3 { // graces: each is the life of an empty room beside
 		h.open(other)
@@ -77,8 +91,7 @@ func TestAnIdleRoomWaitsForItsLogAndThenEnds(t *testing.T) {
 	b := setup(t)
 	b.rules.IdleGrace = soon
 	h := b.hostOver("h1", b.registry, b.log) // without a lease: nothing is appended
-	claim := b.claim(dragons, "h1")
-	m := h.join("p1", claim, nil)
+	m, claim := h.comes("p1", dragons, nil)
 	m.say("1", "last words")
 	m.leave()
 	m.ends()
@@ -101,9 +114,10 @@ func TestAnIdleRoomWaitsForItsLogAndThenEnds(t *testing.T) {
 }
 
 // Deploys don't hurt: a drained host moves its members, with everything said in the log and the claims given back.
-func TestDrainMovesEverybody(t *testing.T) {
+func TestDrainMovesEverybody(t *testing.T) { onEachWire(t, testDrainMovesEverybody) }
+
+func testDrainMovesEverybody(t *testing.T, b *bundle) {
 	const rooms, each = 5, 10
-	b := setup(t)
 	h := b.host("h1")
 	var members []*member
 	var claims []registry.Claim
@@ -160,34 +174,33 @@ func (b *bundle) have(h *running, old registry.Claim) registry.Claim {
 	return h.openRoom(old.Group)
 }
 
-// A room that ends says so to each of many members by its own code: nobody's queue is filled with farewells.
-func TestAMoveOfManyFillsNoQueue(t *testing.T) {
+// A room that ends says so to each of many members by its own code, and that alone: a move is no farewell of all to all.
+func TestAMoveOfManyIsToldOnceToEach(t *testing.T) {
+	const many = 600
 	b := setup(t)
 	h := b.host("h1")
 	r := h.open(b.claim(dragons, "h1"))
-	var sessions []*session
-	b.inside(r, func(r *room) {
-		for _, name := range players(queueLength + 100) { // nobody reads
-			s := newSession(name)
-			(&sit{session: s, refused: make(chan *guildhallv1.Closed, 1)}).apply(r)
-			sessions = append(sessions, s)
-			for len(s.frames) > 0 {
-				<-s.frames
-			}
-			for _, before := range sessions {
-				for len(before.frames) > 0 {
-					<-before.frames
-				}
-			}
-		}
-	})
+	streams := make([]*injected, many)
+	for i, name := range players(many) {
+		streams[i] = newInjected(t)
+		b.inside(r, func(r *room) {
+			s := newSession(streams[i])
+			s.player = name
+			(&sit{session: s, answer: make(chan missed, 1)}).apply(r)
+		})
+	}
+	b.inside(r, func(r *room) { r.round() }) // all have been told who came
+	for _, stream := range streams {
+		stream.mu.Lock()
+		stream.sent = nil
+		stream.mu.Unlock()
+	}
 	if err := h.drain(b.ctx); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range sessions {
-		b.closed("the session ends", s.ended)
-		if s.closed != moved || len(s.frames) != 0 {
-			t.Fatalf("%s was closed with %v behind %d frames, want MOVED behind none", s.player, s.closed, len(s.frames))
+	for i, stream := range streams {
+		if got := stream.got(); len(got) != 1 || got[0].GetClosed().GetCode() != moved.GetCode() {
+			t.Fatalf("member %d was told %v, want MOVED and nothing else", i, got)
 		}
 	}
 	if n := h.players.Load(); n != 0 {
@@ -202,17 +215,22 @@ func TestAMoveOfManyFillsNoQueue(t *testing.T) {
 func TestDrainFlushesWhatWasSaid(t *testing.T) {
 	b := setup(t)
 	h := b.hostOver("h1", b.registry, b.log) // without a lease: nothing is appended
-	claim := b.claim(dragons, "h1")
-	m := h.join("p1", claim, nil)
+	m := h.join("p1", b.claim(dragons, "h1"), nil)
 	m.say("1", "before the drain")
 	m.say("", "refused behind it")
 	m.must("the refusal", func() bool { return len(m.refusals) == 1 })
 	drained := make(chan error, 1)
 	go func() { drained <- h.drain(b.ctx) }()
 	h.await("the host drains", func() bool { return h.lease().State == registry.HostDraining })
+	if h.metric("guildhall_host_draining") != 1 {
+		t.Error("a host that drains is not shown as such")
+	}
 	h.extend(time.Now())
 	if err := <-drained; err != nil {
 		t.Fatal(err)
+	}
+	if n := h.counted("guildhall_host_ended_rooms_total", "moved"); n != 1 {
+		t.Errorf("%v rooms moved, want 1", n)
 	}
 	m.endsWith(guildhallv1.CloseCode_CLOSE_CODE_MOVED, true)
 	if m.acks["1"] != 1 || b.logEnd(dragons).GetLastSeq() != 1 {
@@ -232,7 +250,7 @@ func TestDrainMeetsARoomThatIsBeingOpened(t *testing.T) {
 	drained := make(chan error, 1)
 	go func() { drained <- h.drain(b.ctx) }()
 	h.await("the host drains", func() bool { return h.lease().State == registry.HostDraining })
-	h.fill(b.ctx, dragons, s)
+	h.fill(dragons, s)
 	if err := <-drained; err != nil {
 		t.Fatalf("draining: %v", err)
 	}

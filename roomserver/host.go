@@ -16,6 +16,7 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 	"github.com/guildhall-dev/guildhall/internal/roomlog"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // Why a host does not open a room.
@@ -33,10 +34,12 @@ type hostConfig struct {
 	kinds           guildhall.Kinds
 	idleGrace       time.Duration
 	bodyBytes       int
+	limits          Limits
 	registry        *registry.Registry
 	log             *roomlog.Log
 	logger          *slog.Logger
 	metrics         *metrics
+	tracer          tracing.Tracer
 }
 
 // host carries rooms. Its methods are safe for use by any number of goroutines.
@@ -46,9 +49,12 @@ type host struct {
 	closing    chan struct{} // closed when the state becomes closing
 	dirty      chan struct{} // holds one: the lease has something new to say
 	serveUntil atomic.Int64  // in nanoseconds on the clock of began
+	grants     atomic.Int64  // leases that it has had
 	cutOff     *time.Timer   // fires when the lease has been lost for long; owned by keepLease
 	began      time.Time
 	players    atomic.Int64
+	work       context.Context //nolint:containedctx // of all rooms, which end later than any call: ends when a stop has had its grace
+	force      context.CancelFunc
 
 	mu      sync.Mutex
 	state   registry.HostState        // guarded by mu
@@ -70,11 +76,14 @@ type slot struct {
 }
 
 func newHost(config hostConfig) *host {
-	return &host{
-		hostConfig: config, began: time.Now(), state: registry.HostReady,
+	work, force := context.WithCancel(context.Background())
+	h := &host{
+		hostConfig: config, began: time.Now(), state: registry.HostReady, work: work, force: force,
 		leased: make(chan struct{}), closing: make(chan struct{}), dirty: make(chan struct{}, 1),
 		slots: map[guildhall.Group]*slot{}, changed: make(chan struct{}),
 	}
+	config.metrics.follow(func() bool { return !h.mayServe() }, h.isDraining)
+	return h
 }
 
 // open gives the group's room of an epoch, and opens it if the registry says that it is this host's.
@@ -88,7 +97,7 @@ func (h *host) open(ctx context.Context, group guildhall.Group, epoch guildhall.
 			return nil, err
 		}
 		if mine {
-			h.fill(ctx, group, s)
+			h.fill(group, s)
 			return s.room, s.err
 		}
 		select {
@@ -176,10 +185,10 @@ func (h *host) take(group guildhall.Group, epoch guildhall.Epoch) (s *slot, mine
 // openTimeout bounds opening a room.
 const openTimeout = 10 * time.Second
 
-// fill opens a slot's room; the slot is free again if that fails. It goes on when its caller goes away, for others
-// may be waiting for the same room.
-func (h *host) fill(ctx context.Context, group guildhall.Group, s *slot) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
+// fill opens a slot's room; the slot is free again if that fails. It does not end with its caller, for others may be
+// waiting for the same room.
+func (h *host) fill(group guildhall.Group, s *slot) {
+	ctx, cancel := context.WithTimeout(h.work, openTimeout)
 	defer cancel()
 	start := time.Now()
 	s.room, s.err = h.openRoom(ctx, group, s.epoch)
@@ -207,7 +216,7 @@ func (h *host) openRoom(ctx context.Context, group guildhall.Group, epoch guildh
 	if err != nil {
 		return nil, err
 	}
-	writer, history, err := h.log.Open(ctx, group, epoch, max(resendMost, h.kinds[group.Kind].History))
+	writer, history, err := h.log.Open(ctx, group, epoch)
 	if errors.Is(err, roomlog.ErrFenced) {
 		return nil, fmt.Errorf("%w: %w", errNotClaimed, err)
 	}
@@ -249,13 +258,25 @@ func (h *host) changeLocked() {
 	h.touch()
 	idle := h.mayClose() && len(h.slots) == 0
 	switch {
-	case idle && h.idle == nil:
-		h.closeAt = time.Now().Add(h.idleGrace)
-		h.idle = time.AfterFunc(h.idleGrace, h.closeIfIdle)
+	case idle && (h.idle == nil || h.state == registry.HostDraining): // nobody comes to a host that drains: it need not wait
+		h.beginGrace()
 	case !idle && h.idle != nil:
 		h.idle.Stop()
 		h.idle = nil
 	}
+}
+
+// beginGrace has the host close when its grace is over, counted from now. The caller holds mu.
+func (h *host) beginGrace() {
+	if h.idle != nil {
+		h.idle.Stop()
+	}
+	grace := h.idleGrace
+	if h.state == registry.HostDraining {
+		grace = 0
+	}
+	h.closeAt = time.Now().Add(grace)
+	h.idle = time.AfterFunc(grace, h.closeIfIdle)
 }
 
 // touch has the lease renewed soon.
@@ -297,19 +318,20 @@ func (h *host) keep() error {
 		return errHostLeaving
 	}
 	if h.idle != nil {
-		h.closeAt = time.Now().Add(h.idleGrace)
-		h.idle.Reset(h.idleGrace)
+		h.beginGrace()
 	}
 	return nil
 }
 
 // closeIfIdle ends an allocated or drained host that nobody uses, or ever used. The timer may have fired just before
-// the grace began anew: it comes again.
+// the grace began anew: then another comes.
 func (h *host) closeIfIdle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.mayClose() && len(h.slots) == 0 && h.idle != nil && !time.Now().Before(h.closeAt) {
-		h.metrics.closedIdle(h.used)
+		if h.state == registry.HostAllocated {
+			h.metrics.closedIdle(h.used)
+		}
 		h.state = registry.HostClosing
 		h.changeLocked()
 		close(h.closing)
@@ -355,7 +377,7 @@ func (h *host) room(group guildhall.Group) *room {
 func (h *host) evictBanned(ctx context.Context) error {
 	return h.registry.WatchBans(ctx, func(group guildhall.Group, player guildhall.PlayerID, ban registry.Ban) {
 		if r := h.room(group); r != nil {
-			r.post(ctx, &evict{player: player, reason: cmp.Or(ban.Reason, "you are banned from this room"), evicted: make(chan int, 1)})
+			r.post(ctx.Done(), &evict{player: player, reason: cmp.Or(ban.Reason, "you are banned from this room"), evicted: make(chan int, 1)})
 		}
 	})
 }
@@ -383,6 +405,21 @@ func (h *host) drain(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// isDraining says whether the host moves its rooms away.
+func (h *host) isDraining() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state == registry.HostDraining
+}
+
+// drainWithin drains for a stop: what rooms still wait for when the grace is over is given up. What is lost by that is not
+// acked, and whose claim could not be given back is free once the lease is.
+func (h *host) drainWithin(ctx context.Context, grace time.Duration) error {
+	forced := time.AfterFunc(grace, h.force)
+	defer forced.Stop()
+	return h.drain(context.WithoutCancel(ctx))
 }
 
 // lease says what the host is now.

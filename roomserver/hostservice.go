@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // hostService answers HostService.
@@ -31,7 +33,11 @@ func (h *hostService) OpenRoom(ctx context.Context, request *guildhallv1.OpenRoo
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if _, err := h.host.open(ctx, group, guildhall.Epoch(request.GetEpoch())); err != nil {
+	ctx, span := h.host.tracer.StartFrom(ctx, tracing.Incoming(ctx), "open room", tracing.Server, time.Time{})
+	span.Kind(group.Kind)
+	_, err = h.host.open(ctx, group, guildhall.Epoch(request.GetEpoch()))
+	span.End(err)
+	if err != nil {
 		return nil, status.Error(openCode(err), err.Error())
 	}
 	rooms, _ := h.host.countRooms()
@@ -88,7 +94,7 @@ func (h *hostService) Evict(ctx context.Context, request *guildhallv1.EvictReque
 		return nil, notHere
 	}
 	asked := &evict{player: player, reason: "you were removed from the room", evicted: make(chan int, 1)}
-	if !room.post(ctx, asked) {
+	if !room.post(ctx.Done(), asked) {
 		return nil, notHere
 	}
 	select {

@@ -103,7 +103,7 @@ func TestFiftyOpensMakeOneRoom(t *testing.T) {
 			t.Fatal("two rooms of one group")
 		}
 	}
-	stream, err := b.js.Stream(b.ctx, "guildhall_log")
+	stream, err := b.js.Stream(b.ctx, "guildhall_log_0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestAnOpenerWhoGoesAway(t *testing.T) {
 	if _, err := h.host.open(gone, dragons, claim.Epoch); !errors.Is(err, context.Canceled) {
 		t.Errorf("one who waits and gives up: %v", err)
 	}
-	h.fill(gone, dragons, s)
+	h.fill(dragons, s)
 	if err := <-opened; err != nil {
 		t.Errorf("waiting beside somebody who gave up: %v", err)
 	}
@@ -153,8 +153,9 @@ func TestAFailedOpenLeavesNothing(t *testing.T) {
 }
 
 // Kick holds: every session of the player is ended, and nobody else's.
-func TestEvict(t *testing.T) {
-	b := setup(t)
+func TestEvict(t *testing.T) { onEachWire(t, testEvict) }
+
+func testEvict(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	witness := h.join("witness", claim, nil)

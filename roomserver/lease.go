@@ -45,6 +45,7 @@ func (h *host) grantLease(ctx context.Context) (*registry.Grant, error) {
 		sent := time.Now()
 		grant, err := h.registry.Grant(ctx, h.lease())
 		if err == nil {
+			h.grants.Add(1)
 			h.extend(sent)
 			select {
 			case <-h.leased:
@@ -74,6 +75,7 @@ func (h *host) renewLease(ctx context.Context, grant *registry.Grant) error {
 			verifyCtx, cancel := context.WithTimeout(ctx, period)
 			err := h.verifyRooms(verifyCtx)
 			cancel()
+			h.metrics.audited(err)
 			if err != nil {
 				h.logger.Warn("rooms could not be checked against the registry; trying again", "error", err)
 			} else {

@@ -52,12 +52,16 @@ func TestAnOutageIsAPause(t *testing.T) {
 	m.sayMany(1, 1)
 	c.cut()
 	b.eventually("the host is suspended", func() bool { return !h.mayServe() })
+	if h.metric("guildhall_host_suspended") != 1 {
+		t.Error("a host without a lease is not shown as suspended")
+	}
+	b.eventually("an audit has failed", func() bool { return h.counted("guildhall_host_audits_total", "failed") > 0 })
 	m.say("2", "during the outage")
 	m.say("", "refused behind it")
 	m.must("the refusal", func() bool { return len(m.refusals) == 1 })
 	b.inside(h.room(dragons), func(r *room) {
-		if r.busy || len(r.unsaid) != 1 {
-			t.Errorf("a suspended room has %d messages to say, want 1; appends: %t", len(r.unsaid), r.busy)
+		if r.append.busy || len(r.unsaid) != 1 {
+			t.Errorf("a suspended room has %d messages to say, want 1; appends: %t", len(r.unsaid), r.append.busy)
 		}
 	})
 	b.eventually("the lease has run out", func() bool { return b.isDead(h) })
@@ -74,6 +78,8 @@ func TestAnOutageIsAPause(t *testing.T) {
 	if h.metric("guildhall_host_lease_losses_total") < 1 {
 		t.Error("the loss of the lease was not counted")
 	}
+	b.eventually("an audit has passed since", func() bool { return h.counted("guildhall_host_audits_total", "passed") > 0 })
+	b.eventually("it is no longer shown as suspended", func() bool { return h.metric("guildhall_host_suspended") == 0 })
 }
 
 // A host that was cut off and is back: rooms that were given away are ended, the others go on.
@@ -104,6 +110,10 @@ func TestLeaseLostAndRegranted(t *testing.T) {
 	listener.endsWith(guildhallv1.CloseCode_CLOSE_CODE_MOVED, true)
 	if m.acks["2"] != 0 {
 		t.Error("a host that had lost its lease acked a message")
+	}
+	b.eventually("both are counted as lost with the lease", func() bool { return h.counted("guildhall_host_fenced_rooms_total", "lost") == 2 })
+	if n := h.counted("guildhall_host_fenced_rooms_total", "held"); n != 0 {
+		t.Errorf("%v rooms are counted as lost for no reason", n)
 	}
 	if seq := other.acked("1"); seq != 1 {
 		t.Errorf("the room that was kept acked with %d, want 1", seq)
@@ -171,8 +181,9 @@ func TestAHostThatStaysCutOffSendsItsMembersAway(t *testing.T) {
 }
 
 // The claim is another's and this host does not know: the log tells it, and it sends its members away.
-func TestAFencedRoomAcksNothingMore(t *testing.T) {
-	b := setup(t)
+func TestAFencedRoomAcksNothingMore(t *testing.T) { onEachWire(t, testAFencedRoomAcksNothingMore) }
+
+func testAFencedRoomAcksNothingMore(t *testing.T, b *bundle) {
 	h1, h2 := b.host("h1"), b.host("h2")
 	old := h1.openRoom(dragons)
 	m, listener := h1.join("p1", old, nil), h1.join("p2", old, nil)
@@ -185,6 +196,9 @@ func TestAFencedRoomAcksNothingMore(t *testing.T) {
 		t.Errorf("the old room acked %v and showed %v and %v", m.acks, m.bodies(), listener.bodies())
 	}
 	h1.await("the old room is gone", func() bool { return h1.room(dragons) == nil })
+	if n := h1.counted("guildhall_host_append_failures_total", "fenced"); n != 1 {
+		t.Errorf("%v appends were counted as refused, want 1", n)
+	}
 	if now, err := b.registry.Claim(b.ctx, dragons); err != nil || now.Epoch != claim.Epoch {
 		t.Errorf("the claim is %+v, %v; the old room has given back what is not its own", now, err)
 	}
@@ -200,8 +214,9 @@ func TestAFencedRoomAcksNothingMore(t *testing.T) {
 }
 
 // A claim that was lost and came back to the same host is another room: the old one makes way for it.
-func TestALaterClaimOnTheSameHost(t *testing.T) {
-	b := setup(t)
+func TestALaterClaimOnTheSameHost(t *testing.T) { onEachWire(t, testALaterClaimOnTheSameHost) }
+
+func testALaterClaimOnTheSameHost(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	m := h.join("p1", h.openRoom(dragons), nil)
 	m.sayMany(1, 2)
@@ -239,7 +254,7 @@ func TestTheLeaseTellsOfTheHost(t *testing.T) {
 	if err := h.drain(b.ctx); err != nil {
 		t.Fatal(err)
 	}
-	is("it drains", registry.Lease{State: registry.HostDraining})
+	is("it has drained", registry.Lease{State: registry.HostClosing})
 	stop()
 	if !b.isDead(h) {
 		t.Error("the host is gone and its lease is not")

@@ -37,7 +37,7 @@ func (b *bundle) config(sidecar string) Config {
 		b.t.Fatal(err)
 	}
 	config := Config{
-		Listen: "127.0.0.1:0", InternalListen: "127.0.0.1:0", PassKeysFile: keys, AgonesSDK: sidecar,
+		Listen: "127.0.0.1:0", InternalListen: "127.0.0.1:0", PassKeysFile: keys, AgonesSDK: sidecar, LogStreams: 1,
 		Kinds: guildhall.Kinds{"guild": b.rules}, HostIdleGrace: b.idleGrace, LeaseTTL: b.registry.LeaseTTL(),
 	}
 	config.AdminListen = "127.0.0.1:0"
@@ -75,11 +75,26 @@ func (b *bundle) run(server *Server) func() error {
 // setupService starts the service on a bundle.
 func (b *bundle) setupService() *service {
 	b.t.Helper()
-	s := &service{bundle: b, sidecar: startSidecar(b.t, gameServer("Ready"))}
-	s.Server = b.newServer(b.config(s.sidecar.address))
+	return b.startService(startSidecar(b.t, gameServer("Ready")))
+}
+
+// startService starts the service beside a sidecar and waits until it is ready.
+func (b *bundle) startService(car *sidecar) *service {
+	b.t.Helper()
+	return b.startConfigured(car, b.config(car.address))
+}
+
+func (b *bundle) startConfigured(car *sidecar, config Config) *service {
+	b.t.Helper()
+	s := &service{bundle: b, sidecar: car, Server: b.newServer(config)}
 	s.stop = b.run(s.Server)
 	b.closed("the service is ready", s.admin.Started())
 	return s
+}
+
+// listens is for [sidecar.hear].
+func (*bundle) listens(f func(what string)) func(context.Context, string) {
+	return func(_ context.Context, what string) { f(what) }
 }
 
 // internalClient gives HostService as a director sees it: at the address that the lease tells.
@@ -120,6 +135,7 @@ func TestReadyOnlyWithALease(t *testing.T) {
 		t.Error("the service is ready without a lease")
 	default:
 	}
+	car.await(b, "there is a sign of life while it waits", func() bool { return car.beats > 0 })
 	car.mu.Lock()
 	if len(car.calls) != 0 {
 		t.Errorf("without a lease, the sidecar was told %v", car.calls)
@@ -136,6 +152,20 @@ func TestReadyOnlyWithALease(t *testing.T) {
 	}
 	if got := b.get(server, "/readyz"); got != http.StatusOK {
 		t.Errorf("/readyz answers %d", got)
+	}
+}
+
+// A host is not told of the others: with ten thousand hosts that would be a hundred million messages a second.
+func TestAHostDoesNotWatchTheOthers(t *testing.T) {
+	s := setup(t).setupService()
+	for bucket, want := range map[string]int{"KV_guildhall_bans": 1, "KV_guildhall_leases": 0} {
+		stream, err := s.js.Stream(s.ctx, bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := stream.CachedInfo().State.Consumers; got != want {
+			t.Errorf("one host has %d watches of %s, want %d", got, bucket, want)
+		}
 	}
 }
 
@@ -168,40 +198,19 @@ func TestStreamsToTheSidecarComeBack(t *testing.T) {
 	s.leaseIs(registry.HostAllocated)
 }
 
-// A game server that was allocated before the watch began is allocated.
+// A game server that was allocated before the host began is allocated, and stays with whoever has it.
 func TestAllocatedFromTheStart(t *testing.T) {
 	b := setup(t)
 	car := startSidecar(t, gameServer("Allocated"))
 	s := &service{bundle: b, sidecar: car, Server: b.newServer(b.config(car.address))}
 	b.run(s.Server)
 	s.leaseIs(registry.HostAllocated)
-}
-
-// The counter follows the rooms, and what could not be told is told later.
-func TestTheCounterFollowsTheRooms(t *testing.T) {
-	s := setup(t).setupService()
-	car := s.sidecar
-	last := func() int64 { return car.counts[len(car.counts)-1] }
-	car.await(s.bundle, "it counts none", func() bool { return len(car.counts) > 0 && last() == 0 && car.capacity == 50 })
-	host := s.internalClient()
-	open := func(group guildhall.Group) {
-		t.Helper()
-		request := &guildhallv1.OpenRoomRequest{Group: group.String(), Epoch: uint64(s.claim(group, "gs-1").Epoch)}
-		if _, err := host.OpenRoom(s.ctx, request); err != nil {
-			t.Fatal(err)
-		}
+	b.closed("the service is ready", s.admin.Started())
+	car.mu.Lock()
+	defer car.mu.Unlock()
+	if len(car.calls) != 0 {
+		t.Errorf("a game server that somebody has was given back: the sidecar was told %v", car.calls)
 	}
-	open(dragons)
-	car.await(s.bundle, "it counts one", func() bool { return last() == 1 })
-	car.change(func() { car.refuse = codes.Unavailable })
-	open(otherGroup)
-	car.await(s.bundle, "the sidecar has refused", func() bool { return car.refused > 0 })
-	car.change(func() { car.refuse = codes.OK })
-	car.await(s.bundle, "it counts two", func() bool { return last() == 2 })
-	if _, err := host.Drain(s.ctx, &guildhallv1.DrainRequest{}); err != nil {
-		t.Fatal(err)
-	}
-	car.await(s.bundle, "it counts none again", func() bool { return last() == 0 })
 }
 
 // An idle host marks its lease, asks for its own end until it is heard, and waits to be stopped.
@@ -240,11 +249,11 @@ func TestAnIdleHostAsksToBeShutDown(t *testing.T) {
 func TestStoppingMovesEverybody(t *testing.T) {
 	s := setup(t).setupService()
 	claim := s.claim(dragons, "gs-1")
-	m := s.call(dial(t, s.public.Addr().String()), "p1")
+	m := s.callOver(dial(t, s.public.Addr().String()), "p1")
 	m.hello(s.pass("p1", claim), nil)
 	m.must("the welcome", func() bool { return m.welcome != nil })
 	m.sayMany(1, 3)
-	silent := s.call(dial(t, s.public.Addr().String()), "silent") // a stream without a hello must not hold it up
+	silent := s.callOver(dial(t, s.public.Addr().String()), "silent") // a stream without a hello must not hold it up
 	m2 := make(chan error, 1)
 	go func() { m2 <- silent.until(func() bool { return silent.closed != nil }) }()
 	silent.cut()
@@ -290,10 +299,10 @@ func TestTheAddressForDirectors(t *testing.T) {
 func TestAnAddressThatComesLater(t *testing.T) {
 	b := setup(t)
 	early := gameServer("Scheduled")
-	early.Status = &sdk.GameServer_Status{State: "Scheduled"}
+	early.Status.Address = ""
 	car := startSidecar(t, early)
 	server := b.newServer(b.config(car.address))
 	b.run(server)
-	car.state("Scheduled")
+	car.alter(func(server *sdk.GameServer) { server.Status.Address = "192.0.2.7" })
 	b.closed("the service is ready", server.admin.Started())
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 	"github.com/guildhall-dev/guildhall/internal/roomlog"
+	"github.com/guildhall-dev/guildhall/internal/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,6 +35,8 @@ const (
 	patience = 60 * time.Second
 	// never is a grace that does not end within a test.
 	never = time.Hour
+	// partingGrace is how long a host that stops waits for streams that nobody ends.
+	partingGrace = 100 * time.Millisecond
 )
 
 // dragons is the group that tests use that need only one.
@@ -41,18 +44,20 @@ var dragons = guildhall.Group{Kind: "guild", ID: "dragons"}
 
 // bundle is what a test needs: NATS, a registry and a log, and a key that signs passes.
 type bundle struct {
-	t        *testing.T
+	t        testing.TB
 	ctx      context.Context
 	url      string // of NATS
 	js       jetstream.JetStream
 	registry *registry.Registry
 	log      *roomlog.Log
 	key      ed25519.PrivateKey
+	wire     wire // how players speak to hosts from here on
 	// What a test may change before it starts hosts.
 	rules     guildhall.KindRules
 	capacity  int
 	idleGrace time.Duration
 	bodyBytes int
+	limits    Limits
 }
 
 // setup gives a test a NATS of its own, with leases that outlive it.
@@ -61,7 +66,20 @@ func setup(t *testing.T) *bundle { return setupLease(t, never) }
 func setupLease(t *testing.T, ttl time.Duration) *bundle {
 	t.Helper()
 	t.Parallel()
+	return newBundle(t, ttl)
+}
+
+// unlimited is for tests that are about something else.
+var unlimited = Limits{Messages: 1 << 30, MessagesBurst: 1 << 30, Bytes: 1 << 30, BytesBurst: 1 << 30}
+
+// newBundle is setup for benchmarks, too.
+func newBundle(t testing.TB, ttl time.Duration) *bundle {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	if _, bounded := t.(*testing.T); !bounded { // benchmarks and fuzzing last as long as they are told
+		cancel()
+		ctx, cancel = context.WithCancel(context.Background())
+	}
 	t.Cleanup(cancel)
 	server, err := brokerlocal.Start(brokerlocal.Config{Folder: t.TempDir()})
 	if err != nil {
@@ -83,7 +101,7 @@ func setupLease(t *testing.T, ttl time.Duration) *bundle {
 // connect opens the registry and the log over a connection of its own.
 func (b *bundle) connect(url string, ttl time.Duration) (*registry.Registry, *roomlog.Log, jetstream.JetStream) {
 	b.t.Helper()
-	conn, js, err := broker.Connect(broker.Config{NATS: url, NATSTimeout: 2 * time.Second}, "test", slog.New(slog.DiscardHandler))
+	conn, js, err := broker.Connect(broker.Config{NATS: url, NATSTimeout: 2 * time.Second}, "test", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -114,9 +132,9 @@ type running struct {
 	*host
 	b        *bundle
 	door     *door
-	address  string // of RoomService
+	address  string // of players
 	internal guildhallv1.HostServiceClient
-	conn     *grpc.ClientConn // shared by those who read what they are sent
+	conn     *grpc.ClientConn // of players, shared by those who read what they are sent
 	stop     func()           // drains and closes; may be called again
 	gatherer prometheus.Gatherer
 }
@@ -132,29 +150,49 @@ func (b *bundle) host(name guildhall.HostName) *running {
 // hostOver starts a host without a lease over a registry and a log.
 func (b *bundle) hostOver(name guildhall.HostName, r *registry.Registry, log *roomlog.Log) *running {
 	b.t.Helper()
-	metrics := prometheus.NewRegistry()
+	metrics, limits := prometheus.NewRegistry(), b.limits
+	limits.fill()
 	h := &running{b: b, gatherer: metrics, host: newHost(hostConfig{
 		name: name, address: "players:1", internalAddress: "directors:1", capacity: b.capacity,
 		kinds: guildhall.Kinds{"guild": b.rules, "party": b.rules}, idleGrace: b.idleGrace, bodyBytes: b.bodyBytes,
-		registry: r, log: log, logger: slog.New(slog.DiscardHandler), metrics: newMetrics(metrics),
+		limits: limits, registry: r, log: log, logger: slog.New(slog.DiscardHandler), metrics: newMetrics(metrics),
 	})}
-	h.door = &door{host: h.host, keys: pass.PublicKeys{b.key.Public().(ed25519.PublicKey)}}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(b.bodyBytes+maxFrameOverhead), grpc.WaitForHandlers(true))
-	guildhallv1.RegisterRoomServiceServer(server, h.door)
-	guildhallv1.RegisterHostServiceServer(server, &hostService{host: h.host})
-	var closeServer func()
-	h.address, closeServer = serve(b.t, server)
+	h.door = &door{host: h.host, keys: func() pass.PublicKeys { return pass.PublicKeys{b.key.Public().(ed25519.PublicKey)} }}
+	stopPlayers := h.servePlayers()
+	internal := grpc.NewServer(grpc.WaitForHandlers(true))
+	guildhallv1.RegisterHostServiceServer(internal, &hostService{host: h.host})
+	directors, stopDirectors := serve(b.t, internal)
+	h.internal = guildhallv1.NewHostServiceClient(dial(b.t, directors))
 	h.conn = dial(b.t, h.address)
-	h.internal = guildhallv1.NewHostServiceClient(h.conn)
 	h.stop = sync.OnceFunc(func() {
 		if err := h.drain(b.ctx); err != nil {
 			b.t.Errorf("draining %s: %v", name, err)
 		}
-		closeServer()
-		h.door.sessions.Wait()
+		stopPlayers()
+		stopDirectors()
 	})
 	b.t.Cleanup(h.stop)
 	return h
+}
+
+// servePlayers serves players on a free port until the returned function is called.
+func (h *running) servePlayers() (stop func()) {
+	h.b.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.b.t.Fatal(err)
+	}
+	h.address = listener.Addr().String()
+	server := transport.NewServer(transport.Config{Handle: h.door.serve, MaxMessage: maxFrame(h.b.bodyBytes)})
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, listener, partingGrace) }()
+	return func() {
+		cancel()
+		if err := <-served; err != nil {
+			h.b.t.Errorf("serving players: %v", err)
+		}
+	}
 }
 
 // metric gives the sum of a metric over its labels.
@@ -176,7 +214,7 @@ func (h *running) metric(name string) (sum float64) {
 }
 
 // serve serves on a free port until the returned function is called.
-func serve(t *testing.T, server *grpc.Server) (address string, stop func()) {
+func serve(t testing.TB, server *grpc.Server) (address string, stop func()) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -192,7 +230,7 @@ func serve(t *testing.T, server *grpc.Server) (address string, stop func()) {
 	}
 }
 
-func dial(t *testing.T, address string, options ...grpc.DialOption) *grpc.ClientConn {
+func dial(t testing.TB, address string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
@@ -277,7 +315,7 @@ func (e *probe) apply(r *room) {
 func (b *bundle) inside(r *room, look func(*room)) bool {
 	b.t.Helper()
 	e := &probe{look: look, looked: make(chan struct{})}
-	if !r.post(context.Background(), e) {
+	if !r.post(nil, e) {
 		return false
 	}
 	select {

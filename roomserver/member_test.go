@@ -1,13 +1,13 @@
 package roomserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/guildhall-dev/guildhall"
@@ -17,37 +17,53 @@ import (
 
 // member is a player's end of one session. It belongs to one goroutine, and keeps what it has read.
 type member struct {
-	t      *testing.T
+	t      testing.TB
 	player guildhall.PlayerID
-	stream guildhallv1.RoomService_JoinClient
-	cut    context.CancelFunc // breaks the connection off
+	link   link
+	json   bool
 
 	welcome  *guildhallv1.Welcome
 	messages []*guildhallv1.Message
 	members  []*guildhallv1.Member
+	signals  []*guildhallv1.Signal
 	acks     map[string]guildhall.Seq
 	refusals []*guildhallv1.Refused
+	pages    []*guildhallv1.History
+	pongs    int
 	closed   *guildhallv1.Closed
 }
 
-// call opens a stream over a connection and says nothing.
-func (b *bundle) call(conn *grpc.ClientConn, player guildhall.PlayerID) *member {
-	b.t.Helper()
-	ctx, cancel := context.WithCancel(b.ctx)
-	stream, err := guildhallv1.NewRoomServiceClient(conn).Join(ctx)
-	if err != nil {
-		cancel()
-		b.t.Fatalf("%s calls: %v", player, err)
+// call opens a stream to a host and says nothing.
+func (h *running) call(player guildhall.PlayerID) *member {
+	h.b.t.Helper()
+	if h.b.wire == overGRPC {
+		return h.b.callOver(h.conn, player)
 	}
-	b.t.Cleanup(cancel)
-	return &member{t: b.t, player: player, stream: stream, cut: cancel, acks: map[string]guildhall.Seq{}}
+	return h.b.member(player, h.b.dialWebSocket(h.address, h.b.wire == overJSON), h.b.wire == overJSON)
+}
+
+// callOver opens a stream over a connection of gRPC.
+func (b *bundle) callOver(conn *grpc.ClientConn, player guildhall.PlayerID) *member {
+	b.t.Helper()
+	return b.member(player, b.openGRPC(conn), false)
+}
+
+func (b *bundle) member(player guildhall.PlayerID, link link, json bool) *member {
+	b.t.Cleanup(link.cut)
+	return &member{t: b.t, player: player, link: link, json: json, acks: map[string]guildhall.Seq{}}
 }
 
 // show shows a pass and reads the answer, which may be a refusal.
 func (h *running) show(signed string, after *uint64) *member {
 	h.b.t.Helper()
-	m := h.b.call(h.conn, "")
-	m.hello(signed, after)
+	return h.greet(&guildhallv1.Hello{Pass: signed, After: after})
+}
+
+// greet says hello and reads the answer.
+func (h *running) greet(hello *guildhallv1.Hello) *member {
+	h.b.t.Helper()
+	m := h.call("")
+	m.send(&guildhallv1.JoinRequest{Frame: &guildhallv1.JoinRequest_Hello{Hello: hello}})
 	if err := m.read(); err != nil {
 		h.b.t.Fatalf("reading the answer to a hello: %v", err)
 	}
@@ -70,10 +86,35 @@ func behind(seq uint64) *uint64 { return &seq }
 
 func (m *member) send(frame *guildhallv1.JoinRequest) {
 	m.t.Helper()
-	if err := m.stream.Send(frame); err != nil && !errors.Is(err, io.EOF) { // after EOF, read says why
+	encoded, err := encodeRequest(frame, m.json)
+	if err != nil {
+		m.t.Errorf("%s sends what does not encode: %v", m.player, err)
+		return
+	}
+	if err := m.link.send(encoded); err != nil && !errors.Is(err, io.EOF) { // after EOF, read says why
 		m.t.Errorf("%s sends: %v", m.player, err)
 	}
 }
+
+// encodeRequest encodes a frame as a client does.
+func encodeRequest(frame *guildhallv1.JoinRequest, json bool) ([]byte, error) {
+	if json {
+		return protojson.Marshal(frame)
+	}
+	return proto.Marshal(frame)
+}
+
+// decodeResponse decodes a frame as a client does.
+func decodeResponse(encoded []byte, json bool) (*guildhallv1.JoinResponse, error) {
+	frame := &guildhallv1.JoinResponse{}
+	if json {
+		return frame, protojson.Unmarshal(encoded, frame)
+	}
+	return frame, proto.Unmarshal(encoded, frame)
+}
+
+// cut breaks the connection off.
+func (m *member) cut() { m.link.cut() }
 
 func (m *member) hello(signed string, after *uint64) {
 	m.t.Helper()
@@ -92,9 +133,13 @@ func (m *member) leave() {
 
 // read reads one frame and keeps it.
 func (m *member) read() error {
-	frame, err := m.stream.Recv()
+	encoded, err := m.link.receive()
 	if err != nil {
 		return err
+	}
+	frame, err := decodeResponse(encoded, m.json)
+	if err != nil {
+		return fmt.Errorf("%s got what does not decode: %w", m.player, err)
 	}
 	if m.closed != nil {
 		return fmt.Errorf("%s got %v behind closed, which is always the last", m.player, frame)
@@ -108,6 +153,10 @@ func (m *member) read() error {
 		m.acks[f.Ack.GetId()] = guildhall.Seq(f.Ack.GetSeq())
 	case *guildhallv1.JoinResponse_Refused:
 		m.refusals = append(m.refusals, f.Refused)
+	case *guildhallv1.JoinResponse_History:
+		m.pages = append(m.pages, f.History)
+	case *guildhallv1.JoinResponse_Pong:
+		m.pongs++
 	case *guildhallv1.JoinResponse_Closed:
 		m.closed = f.Closed
 	}
@@ -120,6 +169,10 @@ func (m *member) keep(events []*guildhallv1.Event) error {
 		return fmt.Errorf("%s got a frame without events", m.player)
 	}
 	for _, event := range events {
+		if signalled := event.GetSignal(); signalled != nil {
+			m.signals = append(m.signals, signalled)
+			continue
+		}
 		if gone := event.GetMember(); gone != nil {
 			m.members = append(m.members, gone)
 			continue
@@ -212,19 +265,22 @@ func (m *member) endsWith(code guildhallv1.CloseCode, reconnect bool) {
 func (m *member) bodies() []string {
 	bodies := make([]string, len(m.messages))
 	for i, said := range m.messages {
-		bodies[i] = fmt.Sprintf("%d %s: %s", said.GetSeq(), said.GetFrom(), said.GetBody())
+		bodies[i] = fmt.Sprintf("%d %s: %s", said.GetSeq(), said.GetFrom(), bodyOf(said))
 	}
 	return bodies
 }
 
+// bodyOf gives a message's body, which in JSON may be text.
+func bodyOf(m *guildhallv1.Message) string { return string(m.GetBody()) + m.GetText() }
+
 // logEnd reads the last entry of a group's log, past whoever writes it.
 func (b *bundle) logEnd(group guildhall.Group) *guildhallv1.LogEntry {
 	b.t.Helper()
-	stream, err := b.js.Stream(b.ctx, "guildhall_log")
+	stream, err := b.js.Stream(b.ctx, "guildhall_log_0")
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	last, err := stream.GetLastMsgForSubject(b.ctx, "guildhall.log."+group.Key())
+	last, err := stream.GetLastMsgForSubject(b.ctx, "guildhall.log.0."+group.Key())
 	if err != nil {
 		b.t.Fatalf("reading the end of the log of %s: %v", group, err)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // free says whether somebody can listen on an address: nothing was left open there.
-func free(t *testing.T, address string) bool {
+func free(t testing.TB, address string) bool {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {

@@ -145,8 +145,9 @@ func TestRoomsDoNotMix(t *testing.T) {
 }
 
 // Presence: two sessions of one player are one presence, which ends with the second.
-func TestTwoSessionsAreOnePresence(t *testing.T) {
-	b := setup(t)
+func TestTwoSessionsAreOnePresence(t *testing.T) { onEachWire(t, testTwoSessionsAreOnePresence) }
+
+func testTwoSessionsAreOnePresence(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	witness := h.join("witness", claim, nil)
@@ -177,8 +178,9 @@ func TestTwoSessionsAreOnePresence(t *testing.T) {
 }
 
 // Capacity counts players, not sessions.
-func TestAFullRoom(t *testing.T) {
-	b := setup(t)
+func TestAFullRoom(t *testing.T) { onEachWire(t, testAFullRoom) }
+
+func testAFullRoom(t *testing.T, b *bundle) {
 	b.rules.Capacity = 2
 	h := b.host("h1")
 	claim := h.openRoom(dragons)

@@ -16,8 +16,9 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
 
-func TestAValidPassGetsASeat(t *testing.T) {
-	b := setup(t)
+func TestAValidPassGetsASeat(t *testing.T) { onEachWire(t, testAValidPassGetsASeat) }
+
+func testAValidPassGetsASeat(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	m := h.join("p1", claim, nil)
@@ -78,8 +79,9 @@ func TestTheForgerCanMakeAGoodPass(t *testing.T) {
 	}
 }
 
-func TestNobodyWithoutAPass(t *testing.T) {
-	b := setup(t)
+func TestNobodyWithoutAPass(t *testing.T) { onEachWire(t, testNobodyWithoutAPass) }
+
+func testNobodyWithoutAPass(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	stranger, err := pass.NewKey()
@@ -127,7 +129,10 @@ func TestNobodyWithoutAPass(t *testing.T) {
 
 // A pass that was good once, or is good elsewhere, sends its player to Enter again.
 func TestAPassOfAnotherTimeOrRoomIsSentAway(t *testing.T) {
-	b := setup(t)
+	onEachWire(t, testAPassOfAnotherTimeOrRoomIsSentAway)
+}
+
+func testAPassOfAnotherTimeOrRoomIsSentAway(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	other := guildhall.Group{Kind: "guild", ID: "knights"}
@@ -159,8 +164,8 @@ func TestAPassOfAnotherTimeOrRoomIsSentAway(t *testing.T) {
 func (b *bundle) nobodySits(h *running, group guildhall.Group) {
 	b.t.Helper()
 	b.inside(h.room(group), func(r *room) {
-		if len(r.sessions) != 0 || len(r.present) != 0 {
-			b.t.Errorf("the room has %d sessions of %d players, want none", len(r.sessions), len(r.present))
+		if len(r.seats) != 0 || len(r.present) != 0 {
+			b.t.Errorf("the room has %d sessions of %d players, want none", len(r.seats), len(r.present))
 		}
 	})
 	if n := h.players.Load(); n != 0 {
@@ -176,7 +181,8 @@ func TestEitherKeyAdmits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.door.keys = append(h.door.keys, next.Public().(ed25519.PublicKey)) // nobody has called yet
+	both := append(h.door.keys(), next.Public().(ed25519.PublicKey))
+	h.door.keys = func() pass.PublicKeys { return both } // nobody has called yet
 	claim := h.openRoom(dragons)
 	for i, key := range []ed25519.PrivateKey{b.key, next} {
 		m := h.show(forge(t, jwt.SigningMethodEdDSA, key, genuine(claim, map[string]any{"sub": fmt.Sprint("p", i)})), nil)

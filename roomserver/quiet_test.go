@@ -23,7 +23,10 @@ func TestQuietRoomLearnsThatItIsElsewhere(t *testing.T) {
 
 // A player has eight sessions at most: the ninth ends the first, and nobody is told that the player was gone.
 func TestOldestSessionOfAPlayerIsReplaced(t *testing.T) {
-	b := setup(t)
+	onEachWire(t, testOldestSessionOfAPlayerIsReplaced)
+}
+
+func testOldestSessionOfAPlayerIsReplaced(t *testing.T, b *bundle) {
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	other := h.join("p2", claim, nil)
@@ -47,11 +50,11 @@ func TestPurgedLogEndsTheRoom(t *testing.T) {
 	m := h.join("p1", claim, nil)
 	m.say("1", "before")
 	m.acked("1")
-	stream, err := b.js.Stream(b.ctx, "guildhall_log")
+	stream, err := b.js.Stream(b.ctx, "guildhall_log_0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Purge(b.ctx, jetstream.WithPurgeSubject(fmt.Sprintf("guildhall.log.%s", dragons.Key()))); err != nil {
+	if err := stream.Purge(b.ctx, jetstream.WithPurgeSubject(fmt.Sprintf("guildhall.log.0.%s", dragons.Key()))); err != nil {
 		t.Fatal(err)
 	}
 	m.say("2", "after")

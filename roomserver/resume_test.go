@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 )
 
@@ -29,9 +30,10 @@ func (m *member) numbers() []uint64 {
 }
 
 // Resume: after=N gets exactly N+1 and so on, and then what happens.
-func TestResumeFromEachNumber(t *testing.T) {
+func TestResumeFromEachNumber(t *testing.T) { onEachWire(t, testResumeFromEachNumber) }
+
+func testResumeFromEachNumber(t *testing.T, b *bundle) {
 	const said = 5
-	b := setup(t)
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	talker := h.join("talker", claim, nil)
@@ -70,9 +72,10 @@ func TestResumeBehindTheFuture(t *testing.T) {
 }
 
 // What retention has dropped is told: up to which number, exactly.
-func TestTruncatedHistoryIsTold(t *testing.T) {
+func TestTruncatedHistoryIsTold(t *testing.T) { onEachWire(t, testTruncatedHistoryIsTold) }
+
+func testTruncatedHistoryIsTold(t *testing.T, b *bundle) {
 	const keep, said = 10, 25
-	b := setup(t)
 	b.rules.History = keep
 	h1 := b.host("h1")
 	claim := h1.openRoom(dragons)
@@ -137,10 +140,11 @@ func TestRetentionForgetsBodiesBeforeIDs(t *testing.T) {
 	})
 }
 
-// History longer than a frame comes whole, and before what happens.
-func TestHistoryInManyFrames(t *testing.T) {
-	const said = 3*historyFrame + 1
-	b := setup(t)
+// History longer than a page comes whole, and before what happens.
+func TestHistoryInManyPages(t *testing.T) { onEachWire(t, testHistoryInManyPages) }
+
+func testHistoryInManyPages(t *testing.T, b *bundle) {
+	const said = 3*pageMessages + 1
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	talker := h.join("talker", claim, nil)
@@ -153,34 +157,43 @@ func TestHistoryInManyFrames(t *testing.T) {
 	}
 }
 
-func TestHistoryFramesAreBounded(t *testing.T) {
+// A page, and each of its frames, is bounded in messages and in bytes.
+func TestPagesAreBounded(t *testing.T) {
 	t.Parallel()
-	small, large := &guildhallv1.Message{Body: make([]byte, 10)}, &guildhallv1.Message{Body: make([]byte, historyBytes/2+1)}
+	const large = frameBytes/2 + 1
 	for name, c := range map[string]struct {
-		message *guildhallv1.Message
-		frames  []int // of 65 messages
+		body int
+		page int   // messages
+		in   []int // frames
 	}{
-		"small": {small, []int{historyFrame, 1}},
-		"large": {large, slices.Concat(slices.Repeat([]int{2}, 32), []int{1})},
+		"small": {10, pageMessages, []int{pageMessages}},
+		"large": {large, 2, []int{2}},
 	} {
-		missed := slices.Repeat([]*guildhallv1.Message{c.message}, historyFrame+1)
-		var frames []int
-		for len(missed) > 0 {
-			var frame []*guildhallv1.Message
-			frame, missed = nextHistory(missed)
-			frames = append(frames, len(frame))
+		r := unitRoom(t)
+		for range pageMessages + 1 {
+			r.remembers(&guildhallv1.Message{From: "p1", Body: make([]byte, c.body)})
 		}
-		if !slices.Equal(frames, c.frames) {
-			t.Errorf("%s messages came in frames of %v, want %v", name, frames, c.frames)
+		r.shown = guildhall.Seq(r.lastSeq.Load())
+		page, whole := r.pageAfter(r.atHand() - 1)
+		if len(page) != c.page || whole {
+			t.Errorf("a page of %s messages has %d of them, whole: %t; want %d and not", name, len(page), whole, c.page)
+		}
+		var in []int
+		for _, f := range inFrames(messageEvents(page, "p1")) {
+			in = append(in, len(f.response.GetEvents().GetEvents()))
+		}
+		if !slices.Equal(in, c.in) {
+			t.Errorf("%s messages came in frames of %v, want %v", name, in, c.in)
 		}
 	}
 }
 
 // Nothing acknowledged is lost when a player's connection breaks in the midst of what they say: they resume, say
 // again what was not acked, and everything is there once.
-func TestBrokenOffAndResumed(t *testing.T) {
+func TestBrokenOffAndResumed(t *testing.T) { onEachWire(t, testBrokenOffAndResumed) }
+
+func testBrokenOffAndResumed(t *testing.T, b *bundle) {
 	const said = 60
-	b := setup(t)
 	h := b.host("h1")
 	claim := h.openRoom(dragons)
 	witness := h.join("witness", claim, nil)

@@ -11,11 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/nats-io/nats.go"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/broker"
@@ -23,6 +20,8 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 	"github.com/guildhall-dev/guildhall/internal/roomlog"
+	"github.com/guildhall-dev/guildhall/internal/secret"
+	"github.com/guildhall-dev/guildhall/internal/transport"
 )
 
 // Server is the service.
@@ -36,7 +35,8 @@ type Server struct {
 	nats      *nats.Conn
 	registry  *registry.Registry
 	log       *roomlog.Log
-	passKeys  pass.PublicKeys
+	secrets   *secret.Files
+	passKeys  *secret.Value[pass.PublicKeys]
 	lifecycle *lifecycle
 	metrics   *metrics
 }
@@ -52,7 +52,10 @@ func New(config Config) (*Server, error) {
 	defer undo.Run()
 	s := &Server{config: config, logger: config.Logger, metrics: newMetrics(config.Metrics)}
 	var err error
-	if s.passKeys, err = pass.LoadPublicKeys(config.PassKeysFile); err != nil {
+	s.secrets = secret.New(config.Logger, config.Metrics)
+	if s.passKeys, err = secret.Follow(s.secrets, "pass_keys", func() (pass.PublicKeys, error) {
+		return pass.LoadPublicKeys(config.PassKeysFile)
+	}, config.PassKeysFile); err != nil {
 		return nil, fmt.Errorf("GUILDHALL_PASS_KEYS_FILE: %w", err)
 	}
 	if s.admin, err = process.NewAdmin(&config.Common); err != nil {
@@ -68,7 +71,7 @@ func New(config Config) (*Server, error) {
 	}
 	undo.Add(s.internal.Close)
 	undo.Add(s.closeConns)
-	if s.lifecycle, err = newLifecycle(config.AgonesSDK, config.AgonesPort, s.logger); err != nil {
+	if s.lifecycle, err = newLifecycle(config); err != nil {
 		return nil, err
 	}
 	if err := s.connect(); err != nil {
@@ -81,7 +84,7 @@ func New(config Config) (*Server, error) {
 func (s *Server) connect() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.NATSTimeout)
 	defer cancel()
-	conn, js, err := broker.Connect(s.config.Config, "roomserver", s.logger)
+	conn, js, err := broker.Connect(s.config.Config, "roomserver", s.secrets, s.logger)
 	if err != nil {
 		return err
 	}
@@ -92,7 +95,7 @@ func (s *Server) connect() error {
 	if err != nil {
 		return err
 	}
-	s.log, err = roomlog.Open(ctx, js, roomlog.Config{Replicas: s.config.NATSReplicas})
+	s.log, err = roomlog.Open(ctx, js, roomlog.Config{Replicas: s.config.NATSReplicas, Streams: s.config.LogStreams})
 	return err
 }
 
@@ -107,7 +110,8 @@ func (s *Server) closeConns() error {
 }
 
 // Run serves until ctx ends. The start: learn from Agones who we are, take the lease, serve, say Ready. The stop,
-// in reverse: no new rooms, move those that are here, let their sessions end, give the lease back.
+// in reverse: no new rooms, move those that are here within the grace, tell Agones that this host is done, let the sessions
+// end, give the lease back.
 func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(s.run(ctx), s.closeConns())
 }
@@ -118,7 +122,10 @@ func (s *Server) run(ctx context.Context) error {
 	undo.Add(s.admin.Close)
 	undo.Add(s.public.Close)
 	undo.Add(s.internal.Close)
-	self, err := s.lifecycle.identify(ctx, s.config.AgonesWait)
+	self, err := s.lifecycle.identify(ctx)
+	if ctx.Err() != nil {
+		return nil // a stop that was asked for
+	}
 	if err != nil {
 		return err
 	}
@@ -129,37 +136,38 @@ func (s *Server) run(ctx context.Context) error {
 	undo.Cancel() // from here on the listeners are their servers'
 	return s.serve(ctx, newBareHost(HostConfig{
 		Name: self.name, Address: self.address, InternalAddress: internal, Capacity: s.config.RoomsPerHost,
-		Kinds: s.config.Kinds, IdleGrace: s.config.HostIdleGrace, BodyBytes: s.config.BodyBytes,
-		Registry: s.registry, Log: s.log, PassKeys: s.passKeys, Logger: s.logger,
+		Kinds: s.config.Kinds, IdleGrace: s.config.HostIdleGrace, BodyBytes: s.config.BodyBytes, Limits: s.config.Player,
+		Registry: s.registry, Log: s.log, PassKeys: s.passKeys.Now, Logger: s.logger, Tracer: s.config.Tracer,
 	}, s.metrics))
 }
 
 func (s *Server) serve(ctx context.Context, bare *Host) error {
 	host := bare.host
-	public := process.NewGRPC(s.config.Reflection,
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(s.config.BodyBytes+maxFrameOverhead),
-		grpc.WaitForHandlers(true)) // a forced stop, too: whoever waits for the sessions waits for all of them
-	guildhallv1.RegisterRoomServiceServer(public, bare.RoomService())
+	public := transport.NewServer(transport.Config{
+		Handle: bare.Serve, MaxMessage: maxFrame(s.config.BodyBytes), QueueBytes: queueBytes(s.config.BodyBytes), Logger: s.logger,
+	})
 	internal := process.NewGRPC(s.config.Reflection)
 	guildhallv1.RegisterHostServiceServer(internal, bare.HostService())
 	return process.RunAll(ctx,
 		s.admin,
+		s.secrets,
 		s.registry,
 		process.Func(host.evictBanned),
 		process.Func(host.keepLease),
+		process.Func(s.sweep),
+		process.Func(func(ctx context.Context) error { return s.tidy(ctx, host) }),
 		process.Func(func(ctx context.Context) error {
 			return internal.Serve(ctx, s.internal, s.config.StopGrace)
 		}),
 		process.Func(func(ctx context.Context) error {
-			defer bare.doors.sessions.Wait()
 			return public.Serve(ctx, s.public, s.config.StopGrace)
 		}),
+		process.Func(func(ctx context.Context) error { return s.lifecycle.live(ctx, host) }),
 		process.Func(func(ctx context.Context) error {
 			<-ctx.Done()
 			s.admin.SetNotReady("stopping")
-			return host.drain(context.WithoutCancel(ctx))
+			defer s.lifecycle.depart(context.WithoutCancel(ctx))
+			return host.drainWithin(ctx, s.config.StopGrace)
 		}),
 		process.Func(func(ctx context.Context) error { return s.lifecycle.run(ctx, host, s.admin) }),
 	)

@@ -4,112 +4,139 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"sort"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 )
 
-// historyFrame and historyBytes bound the messages in one frame of history: gRPC clients take 4 MiB.
-const (
-	historyFrame = 64
-	historyBytes = 512 << 10
-)
-
 // sessionsPerPlayer bounds the sessions of one player in one room: each costs the room a delivery of everything.
 const sessionsPerPlayer = 8
+
+// presence is a player who is here.
+type presence struct {
+	sessions []*session // the oldest first
+	limits   *limiter
+}
 
 // sit is a session asking for its place in the room.
 type sit struct {
 	session *session
-	after   *uint64 // the last number seen; nil: nothing before now is wanted
-	refused chan *guildhallv1.Closed
+	after   *uint64       // the last number seen; nil: nothing before now is wanted,
+	last    uint32        // but so many of the last
+	looked  bool          // the log has been asked what it retains behind that number:
+	gone    guildhall.Seq // what is gone for good; 0 if nothing is
+	answer  chan missed
 }
 
-// apply seats the session: it gets the welcome, then what it has missed, then everything as it happens, with no gap
-// between, for all of it is queued here and now.
+// apply seats the session: it gets the welcome and what it has missed, or goes on to catch up.
 func (e *sit) apply(r *room) {
 	s := e.session
-	if ban, banned := r.host.registry.BanInView(r.group, s.player); banned {
-		e.refused <- evicted(cmp.Or(ban.Reason, "you are banned from this room"))
+	if closed := r.admit(s.player); closed != nil {
+		s.end(closed)
 		return
 	}
-	if r.present[s.player] == 0 && len(r.present) >= r.rules.Capacity {
-		e.refused <- &guildhallv1.Closed{
+	after, truncated := e.begin(r)
+	if !e.looked && after < r.atHand()-1 && after < r.shown {
+		e.answer <- missed{after: after, older: true} // the welcome has to say how much of that is retained
+		return
+	}
+	r.seat(s)
+	s.welcomed = r.names()
+	got, frames := r.goOn(s, after)
+	welcome := encode(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Welcome{Welcome: &guildhallv1.Welcome{
+		Group: r.group.String(), Epoch: uint64(r.epoch), Player: string(s.player), Members: s.welcomed,
+		LastSeq: uint64(r.shown), HistoryTruncated: truncated, Limits: r.host.limits.proto(r.host.bodyBytes),
+	}}}, s.json)
+	r.send(s, append([][]byte{welcome}, frames...))
+	e.answer <- got
+	if len(r.seats) <= fewSeats && len(r.out.presence) > 0 {
+		r.round() // that somebody came, before they can go: only where many come and go is that not worth a word
+	}
+}
+
+// begin gives the number behind which the session begins, and up to which what it asked for is gone for good.
+func (e *sit) begin(r *room) (after guildhall.Seq, truncated *uint64) {
+	after = r.shown - min(r.shown, guildhall.Seq(e.last))
+	if e.after != nil {
+		after = min(r.shown, guildhall.Seq(*e.after))
+	}
+	gone := max(e.gone, min(r.shown, r.floor()))
+	if gone <= after {
+		return after, nil
+	}
+	if e.after != nil {
+		told := uint64(gone)
+		truncated = &told
+	}
+	return gone, truncated
+}
+
+// admit says why a player cannot be seated; nil if they can.
+func (r *room) admit(player guildhall.PlayerID) *guildhallv1.Closed {
+	if ban, banned := r.host.registry.BanInView(r.group, player); banned {
+		return evicted(cmp.Or(ban.Reason, "you are banned from this room"))
+	}
+	if r.present[player] == nil && len(r.present) >= r.rules.Capacity {
+		return &guildhallv1.Closed{
 			Code:   guildhallv1.CloseCode_CLOSE_CODE_FULL,
 			Reason: fmt.Sprintf("the room seats %d players and is full", r.rules.Capacity),
 		}
-		return
 	}
-	e.refused <- nil
-	if r.present[s.player] >= sessionsPerPlayer {
-		r.endOldest(s.player)
+	return nil
+}
+
+// seat gives a session its place. A player who has as many sessions as one may have loses the oldest.
+func (r *room) seat(s *session) {
+	p := r.present[s.player]
+	if p == nil {
+		p = &presence{limits: newLimiter(r.host.limits)}
+		r.present[s.player] = p
+		r.out.changed(s.player, false)
 	}
-	r.seated++
-	s.number = r.seated
-	r.sessions[s] = struct{}{}
-	r.present[s.player]++
+	if len(p.sessions) >= sessionsPerPlayer {
+		oldest := p.sessions[0]
+		r.forget(oldest)
+		oldest.end(&guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_REPLACED, Reason: "you have opened too many connections"})
+	}
+	p.sessions = append(p.sessions, s)
+	s.seated, s.seat = true, len(r.seats)
+	r.seats = append(r.seats, s)
+	r.members.Store(int64(len(r.present)))
 	r.host.players.Add(1)
 	r.host.metrics.sessions.Inc()
-	missed, truncated := r.missed(e.after)
-	r.send(s, &guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Welcome{Welcome: &guildhallv1.Welcome{
-		Group: r.group.String(), Epoch: uint64(r.epoch), Player: string(s.player), Members: r.names(),
-		LastSeq: r.lastSeq.Load(), HistoryTruncated: truncated,
-		Limits: &guildhallv1.Limits{BodyBytes: uint32(r.host.bodyBytes)},
-	}}})
-	for len(missed) > 0 {
-		var frame []*guildhallv1.Message
-		frame, missed = nextHistory(missed)
-		events := &guildhallv1.Events{}
-		for _, m := range frame {
-			events.Events = append(events.Events, &guildhallv1.Event{Event: &guildhallv1.Event_Message{Message: m}})
-		}
-		r.send(s, &guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Events{Events: events}})
+}
+
+// forget takes a session out of the room.
+func (r *room) forget(s *session) {
+	if !s.seated {
+		return
 	}
-	if r.present[s.player] == 1 {
-		r.tell(s.player, guildhallv1.MemberState_MEMBER_STATE_HERE, s)
+	s.seated, s.live = false, false
+	last := r.seats[len(r.seats)-1]
+	last.seat = s.seat
+	r.seats[s.seat] = last
+	r.seats[len(r.seats)-1] = nil
+	r.seats = r.seats[:len(r.seats)-1]
+	r.host.players.Add(-1)
+	r.host.metrics.sessions.Dec()
+	p := r.present[s.player]
+	p.sessions = slices.DeleteFunc(p.sessions, func(other *session) bool { return other == s })
+	if len(p.sessions) == 0 {
+		delete(r.present, s.player)
+		r.out.changed(s.player, true)
+		r.members.Store(int64(len(r.present)))
 	}
 }
 
-// endOldest makes room for one more session of a player who has as many as one may have.
-func (r *room) endOldest(player guildhall.PlayerID) {
-	var oldest *session
-	for s := range r.sessions {
-		if s.player == player && (oldest == nil || s.number < oldest.number) {
-			oldest = s
-		}
-	}
-	r.forget(oldest)
-	oldest.end(&guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_REPLACED, Reason: "you have opened too many connections"})
-}
+// leave is a player's goodbye. It is answered behind all that has happened until then, also if the next round is not due: who
+// has said something and leaves has seen it.
+type leave struct{ session *session }
 
-// missed gives the retained messages after a number, and up to which number they are not retained any more.
-func (r *room) missed(after *uint64) (messages []*guildhallv1.Message, truncated *uint64) {
-	if after == nil {
-		return nil, nil
+func (e *leave) apply(r *room) {
+	if e.session.seated {
+		r.tellOne(e.session, inFrames(r.sharedEvents()), r.signalsFrame())
 	}
-	from := sort.Search(len(r.history), func(i int) bool { return r.history[i].GetSeq() > *after })
-	messages = r.history[from:]
-	first := r.lastSeq.Load() + 1
-	if len(messages) > 0 {
-		first = messages[0].GetSeq()
-	}
-	if gone := first - 1; gone > *after {
-		truncated = &gone
-	}
-	return messages, truncated
-}
-
-// nextHistory takes the messages of the next frame of history, at least one.
-func nextHistory(missed []*guildhallv1.Message) (frame, rest []*guildhallv1.Message) {
-	n, size := 0, 0
-	for n < len(missed) && n < historyFrame && size < historyBytes {
-		size += proto.Size(missed[n])
-		n++
-	}
-	return missed[:n], missed[n:]
+	e.session.end(leftClosed)
 }
 
 // names gives who is here, in alphabetical order.
@@ -141,70 +168,26 @@ func evicted(reason string) *guildhallv1.Closed {
 
 // apply ends every session of the player.
 func (e *evict) apply(r *room) {
-	ended := 0
-	for s := range r.sessions {
-		if s.player == e.player {
-			r.forget(s)
-			s.end(evicted(e.reason))
-			ended++
-		}
+	var sessions []*session
+	if p := r.present[e.player]; p != nil {
+		sessions = slices.Clone(p.sessions)
 	}
-	e.evicted <- ended
-}
-
-// forget takes a session out of the room, and tells the others if the player is gone with it.
-func (r *room) forget(s *session) {
-	if _, here := r.sessions[s]; !here {
-		return
+	for _, s := range sessions {
+		r.forget(s)
+		s.end(evicted(e.reason))
 	}
-	delete(r.sessions, s)
-	r.host.players.Add(-1)
-	r.host.metrics.sessions.Dec()
-	if r.present[s.player]--; r.present[s.player] > 0 {
-		return
-	}
-	delete(r.present, s.player)
-	r.tell(s.player, guildhallv1.MemberState_MEMBER_STATE_GONE, nil)
+	e.evicted <- len(sessions)
 }
 
 // dismiss ends every session. Nobody is told that the others are gone: they all meet again.
 func (r *room) dismiss(closed *guildhallv1.Closed) {
-	for s := range r.sessions {
+	for _, s := range r.seats {
+		s.seated, s.live = false, false
 		s.end(closed)
 	}
-	r.host.players.Add(-int64(len(r.sessions)))
-	r.host.metrics.sessions.Sub(float64(len(r.sessions)))
-	clear(r.sessions)
+	r.host.players.Add(-int64(len(r.seats)))
+	r.host.metrics.sessions.Sub(float64(len(r.seats)))
+	r.seats = nil
 	clear(r.present)
 	r.members.Store(0)
-}
-
-// tell tells everybody but one session about a player's presence.
-func (r *room) tell(player guildhall.PlayerID, state guildhallv1.MemberState, except *session) {
-	r.members.Store(int64(len(r.present)))
-	r.broadcast(&guildhallv1.Events{Events: []*guildhallv1.Event{{
-		Event: &guildhallv1.Event_Member{Member: &guildhallv1.Member{Player: string(player), State: state}},
-	}}}, except)
-}
-
-// broadcast sends events to every session but one.
-func (r *room) broadcast(events *guildhallv1.Events, except *session) {
-	frame := &guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Events{Events: events}}
-	for s := range r.sessions {
-		if s != except {
-			r.send(s, frame)
-		}
-	}
-}
-
-func (r *room) ack(s *session, id string, seq guildhall.Seq) {
-	r.send(s, &guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Ack{Ack: &guildhallv1.Ack{Id: id, Seq: uint64(seq)}}})
-}
-
-// send queues a frame for a session. One that does not keep up is dropped: it comes back and resumes, and nobody
-// has waited for it. Its place is freed by its own rise, for the room may be in the midst of its sessions here.
-func (r *room) send(s *session, frame *guildhallv1.JoinResponse) {
-	if !s.queue(frame) {
-		r.host.metrics.dropped.WithLabelValues("slow_consumer").Inc()
-	}
 }

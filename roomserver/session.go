@@ -1,48 +1,76 @@
 package roomserver
 
 import (
+	"errors"
 	"sync"
+
+	"golang.org/x/time/rate"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/transport"
 )
 
-const (
-	// queueLength bounds the frames that wait for a session's client.
-	queueLength = 512
-	// saysMost bounds what a session has said and not been answered; it is read on behind that. Without it, the
-	// answers to whoever talks fast would fill their own queue, and drop them as slow although they read.
-	saysMost = queueLength / 2
-)
+// saysMost bounds what a session has said and not been answered; it is read on behind that.
+const saysMost = 256
 
-// session is one player's stream in one room. The room queues frames, the writer sends them, and whoever finds the
-// session at its end says so, once.
+// session is one player's stream in one room. Its goroutine reads; who has something to tell it sends.
 type session struct {
+	// Static after construction.
+	stream transport.Stream
+	json   bool
+	says   chan struct{} // one for each say that has no answer
+
+	// Owned by its own goroutine.
+	pages *rate.Limiter // of the past; nil until the first
+
+	// Static once it is seated.
 	player guildhall.PlayerID
-	number uint64 // of its seating in the room; owned by the room
-	frames chan *guildhallv1.JoinResponse
-	says   chan struct{} // one for each say whose answer has not been sent
+	trace  string // of its join
+
+	// Owned by the room.
+	seat     int // where it is among the room's seats
+	seated   bool
+	live     bool     // it is told what is said; until then it catches up
+	own      [][]byte // what it alone is told next
+	welcomed []string // who its welcome says is here; nil once a round has told it what changed since
+	flood    int      // what it said and was refused for its rate, in a row
 
 	ending sync.Once
 	ended  chan struct{}       // closed when closed is set
 	closed *guildhallv1.Closed // why the session ended; written before ended is closed
-	rushed bool                // the queue is not worth sending; written before ended is closed
 }
 
-func newSession(player guildhall.PlayerID) *session {
-	return &session{
-		player: player, frames: make(chan *guildhallv1.JoinResponse, queueLength), says: make(chan struct{}, saysMost),
-		ended: make(chan struct{}),
-	}
+func newSession(stream transport.Stream) *session {
+	return &session{stream: stream, json: stream.IsJSON(), says: make(chan struct{}, saysMost), ended: make(chan struct{})}
 }
 
-// maySay waits while too many says are not answered. It is false if the session ends meanwhile.
+// maySay waits while too many says are not answered, and while the client does not take its answers: who talks and does not
+// read is not listened to. It is false if the session ends meanwhile.
 func (s *session) maySay() bool {
+	if !s.takesAll() {
+		return false
+	}
 	select {
 	case s.says <- struct{}{}:
 		return true
 	case <-s.ended:
 		return false
+	}
+}
+
+// takesAll waits until the client has taken all that was sent; false if the session ends before.
+func (s *session) takesAll() bool {
+	for {
+		drained := s.stream.Drained()
+		if drained == nil {
+			return true
+		}
+		select {
+		case <-drained:
+		case <-s.ended:
+			return false
+		}
 	}
 }
 
@@ -54,59 +82,36 @@ func (s *session) answered() {
 	}
 }
 
-// queue queues a frame. It never waits: if the queue is full, the session ends, and it is false.
-func (s *session) queue(frame *guildhallv1.JoinResponse) bool {
-	select {
-	case s.frames <- frame:
-		return true
-	default:
+// send sends frames. If the client does not keep up, the session ends, and slow is true.
+func (s *session) send(frames [][]byte) (slow bool) {
+	if len(frames) == 0 {
+		return false
 	}
-	dropped := false
-	s.ending.Do(func() {
-		s.closed = &guildhallv1.Closed{
-			Code: guildhallv1.CloseCode_CLOSE_CODE_SLOW_CONSUMER, Reason: "the connection did not keep up with the room", Reconnect: true,
-		}
-		s.rushed = true
-		dropped = true
-		close(s.ended)
-	})
-	return !dropped
+	err := s.stream.Send(frames)
+	switch {
+	case err == nil:
+		return false
+	case errors.Is(err, transport.ErrSlow):
+		return s.finish(slowClosed, true)
+	}
+	s.finish(leftClosed, true)
+	return false
 }
 
-// end ends the session, after what is queued.
-func (s *session) end(closed *guildhallv1.Closed) {
+var slowClosed = &guildhallv1.Closed{
+	Code: guildhallv1.CloseCode_CLOSE_CODE_SLOW_CONSUMER, Reason: "the connection did not keep up with the room", Reconnect: true,
+}
+
+// end ends the session, behind what was sent.
+func (s *session) end(closed *guildhallv1.Closed) { s.finish(closed, false) }
+
+// finish ends the session, once. It says whether it was this call that did.
+func (s *session) finish(closed *guildhallv1.Closed, discard bool) (first bool) {
 	s.ending.Do(func() {
+		first = true
 		s.closed = closed
+		s.stream.Close(encode(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Closed{Closed: closed}}, s.json), discard)
 		close(s.ended)
 	})
-}
-
-// write sends what is queued until the session ends, and then why.
-func (s *session) write(send func(*guildhallv1.JoinResponse) error) error {
-	for {
-		select {
-		case frame := <-s.frames:
-			if err := send(frame); err != nil {
-				return err
-			}
-			if frame.GetAck() != nil || frame.GetRefused() != nil {
-				s.answered()
-			}
-			continue
-		case <-s.ended:
-		}
-		break
-	}
-	for !s.rushed {
-		select {
-		case frame := <-s.frames:
-			if err := send(frame); err != nil {
-				return err
-			}
-			continue
-		default:
-		}
-		break
-	}
-	return send(&guildhallv1.JoinResponse{Frame: &guildhallv1.JoinResponse_Closed{Closed: s.closed}})
+	return first
 }

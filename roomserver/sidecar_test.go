@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // sidecar is a small SDK server. It records what the host tells it, and shows the game server to those who watch.
@@ -18,17 +19,18 @@ type sidecar struct {
 	sdk.UnimplementedSDKServer
 	address string
 
-	mu       sync.Mutex
-	server   *sdk.GameServer // guarded by mu
-	calls    []string        // guarded by mu: Ready, Shutdown, in order
-	beats    int             // guarded by mu: signs of life
-	watches  int             // guarded by mu: how often a watch was begun
-	counts   []int64         // guarded by mu: what the counter was set to
-	capacity int64           // guarded by mu: of the counter
-	refuse   codes.Code      // guarded by mu: how UpdateCounter and Shutdown are answered
-	refused  int             // guarded by mu: how often
-	breaks   chan struct{}   // guarded by mu: closed to break the streams there are
-	changed  chan struct{}   // guarded by mu: closed and replaced when one of the above changes
+	mu      sync.Mutex
+	server  *sdk.GameServer               // guarded by mu
+	calls   []string                      // guarded by mu: Ready, Shutdown, in order
+	beats   int                           // guarded by mu: signs of life
+	watches int                           // guarded by mu: how often a watch was begun
+	counts  []int64                       // guarded by mu: what the counter was set to
+	mute    bool                          // guarded by mu: a watch tells how the game server is at its beginning, and nothing more
+	refuse  codes.Code                    // guarded by mu: how the calls but Health and WatchGameServer are answered
+	refused int                           // guarded by mu: how often
+	hear    func(context.Context, string) // static: if set, called with Ready and Shutdown before they are answered
+	breaks  chan struct{}                 // guarded by mu: closed to break the streams there are
+	changed chan struct{}                 // guarded by mu: closed and replaced when one of the above changes
 }
 
 // counter is the beta half of the sidecar.
@@ -44,22 +46,36 @@ func gameServer(state string) *sdk.GameServer {
 		Spec:       &sdk.GameServer_Spec{Health: &sdk.GameServer_Spec_Health{PeriodSeconds: 1}},
 		Status: &sdk.GameServer_Status{
 			State: state, Address: "192.0.2.7",
+			Counters:  map[string]*sdk.GameServer_Status_CounterStatus{roomsCounter: {Count: 0, Capacity: 10}},
 			Addresses: []*sdk.GameServer_Status_Address{{Type: "Hostname", Address: "node"}, {Type: "PodIP", Address: "10.0.0.7"}},
 			Ports:     []*sdk.GameServer_Status_Port{{Name: "voice", Port: 1}, {Name: "room", Port: 7654}},
 		},
 	}
 }
 
-func startSidecar(t *testing.T, server *sdk.GameServer) *sidecar {
+func newSidecar(server *sdk.GameServer) *sidecar {
+	return &sidecar{server: server, breaks: make(chan struct{}), changed: make(chan struct{})}
+}
+
+func startSidecar(t testing.TB, server *sdk.GameServer) *sidecar {
 	t.Helper()
-	s := &sidecar{server: server, breaks: make(chan struct{}), changed: make(chan struct{})}
+	s := newSidecar(server)
+	t.Cleanup(s.start(t))
+	return s
+}
+
+// start serves on a free port until the returned function is called.
+func (s *sidecar) start(t testing.TB) (stop func()) {
+	t.Helper()
+	s.address, stop = serve(t, s.grpc())
+	return stop
+}
+
+func (s *sidecar) grpc() *grpc.Server {
 	g := grpc.NewServer()
 	sdk.RegisterSDKServer(g, s)
 	beta.RegisterSDKServer(g, &counter{of: s})
-	address, stop := serve(t, g)
-	s.address = address
-	t.Cleanup(stop)
-	return s
+	return g
 }
 
 // change changes something under the lock and wakes whoever waits.
@@ -89,11 +105,26 @@ func (s *sidecar) await(b *bundle, what string, yes func() bool) {
 	}
 }
 
+// alter changes the game server, as whoever changes it in the cluster does.
+func (s *sidecar) alter(f func(*sdk.GameServer)) {
+	s.change(func() { s.alterLocked(f) })
+}
+
+// alterLocked leaves what was sent as it is. The caller holds mu.
+func (s *sidecar) alterLocked(f func(*sdk.GameServer)) {
+	s.server = proto.Clone(s.server).(*sdk.GameServer)
+	f(s.server)
+}
+
 // state moves the game server to a state.
 func (s *sidecar) state(state string) {
-	s.change(func() {
-		s.server = gameServer(state)
-	})
+	s.alter(func(server *sdk.GameServer) { server.Status.State = state })
+}
+
+// shows says whether Agones has so many rooms of so many. The caller holds mu.
+func (s *sidecar) shows(count, capacity int64) bool {
+	c := s.server.GetStatus().GetCounters()[roomsCounter]
+	return c.GetCount() == count && c.GetCapacity() == capacity
 }
 
 // breakStreams breaks the streams there are.
@@ -105,24 +136,37 @@ func (s *sidecar) breakStreams() {
 }
 
 func (s *sidecar) GetGameServer(context.Context, *sdk.Empty) (*sdk.GameServer, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.server, nil
+	var server *sdk.GameServer
+	var err error
+	s.change(func() { server, err = s.server, s.refusal() })
+	return server, err
 }
 
-func (s *sidecar) Ready(context.Context, *sdk.Empty) (*sdk.Empty, error) {
-	s.change(func() { s.calls = append(s.calls, "Ready") })
-	return &sdk.Empty{}, nil
+// refusal is how a call is answered. The caller holds mu.
+func (s *sidecar) refusal() error {
+	if s.refuse == codes.OK {
+		return nil
+	}
+	s.refused++
+	return status.Error(s.refuse, "not now")
 }
 
-func (s *sidecar) Shutdown(context.Context, *sdk.Empty) (*sdk.Empty, error) {
+func (s *sidecar) Ready(ctx context.Context, _ *sdk.Empty) (*sdk.Empty, error) {
+	return s.called(ctx, "Ready")
+}
+
+func (s *sidecar) Shutdown(ctx context.Context, _ *sdk.Empty) (*sdk.Empty, error) {
+	return s.called(ctx, "Shutdown")
+}
+
+func (s *sidecar) called(ctx context.Context, what string) (*sdk.Empty, error) {
+	if s.hear != nil {
+		s.hear(ctx, what)
+	}
 	var err error
 	s.change(func() {
-		s.calls = append(s.calls, "Shutdown")
-		if s.refuse != codes.OK {
-			s.refused++
-			err = status.Error(s.refuse, "not now")
-		}
+		s.calls = append(s.calls, what)
+		err = s.refusal()
 	})
 	return &sdk.Empty{}, err
 }
@@ -160,6 +204,9 @@ func (s *sidecar) WatchGameServer(_ *sdk.Empty, stream sdk.SDK_WatchGameServerSe
 	for {
 		s.mu.Lock()
 		server, changed := s.server, s.changed
+		if s.mute {
+			changed = nil
+		}
 		s.mu.Unlock()
 		if err := stream.Send(server); err != nil {
 			return err
@@ -176,18 +223,22 @@ func (s *sidecar) WatchGameServer(_ *sdk.Empty, stream sdk.SDK_WatchGameServerSe
 
 func (c *counter) UpdateCounter(_ context.Context, request *beta.UpdateCounterRequest) (*beta.Counter, error) {
 	update := request.GetCounterUpdateRequest()
-	if update.GetName() != "rooms" {
-		return nil, status.Error(codes.NotFound, "no such counter")
-	}
 	var err error
 	c.of.change(func() {
-		if c.of.refuse != codes.OK {
+		if err = c.of.refusal(); err != nil {
+			return
+		}
+		if c.of.server.GetStatus().GetCounters()[update.GetName()] == nil {
+			err = status.Error(codes.Unknown, "counter not found: "+update.GetName())
 			c.of.refused++
-			err = status.Error(c.of.refuse, "not now")
 			return
 		}
 		c.of.counts = append(c.of.counts, update.GetCount().GetValue())
-		c.of.capacity = update.GetCapacity().GetValue()
+		c.of.alterLocked(func(server *sdk.GameServer) {
+			server.Status.Counters[update.GetName()] = &sdk.GameServer_Status_CounterStatus{
+				Count: update.GetCount().GetValue(), Capacity: update.GetCapacity().GetValue(),
+			}
+		})
 	})
 	return &beta.Counter{}, err
 }

@@ -18,6 +18,8 @@ type commands struct {
 	Token      tokenCommand      `cmd:"" help:"Sign a player token with the development key."`
 	Rooms      roomsCommand      `cmd:"" help:"List the live rooms."`
 	Hosts      hostsCommand      `cmd:"" help:"List the hosts."`
+	Load       loadCommand       `cmd:"" help:"Put players into rooms by the thousand, measure, and check what they see."`
+	Plan       planCommand       `cmd:"" help:"Reckon what an installation needs for so many players and groups, and what limits it first."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Roomserver roomserverCommand `cmd:"" hidden:"" help:"Run one host, as up does for each."`
 }
@@ -57,11 +59,16 @@ func run(args []string) error {
 // flagVariables lists the variables of all commands' flags.
 func flagVariables(parser *kong.Kong) []string {
 	var names []string
-	for _, command := range parser.Model.Children {
+	var collect func(*kong.Node)
+	collect = func(command *kong.Node) {
 		for _, flag := range command.Flags {
 			names = append(names, flag.Envs...)
 		}
+		for _, below := range command.Children {
+			collect(below)
+		}
 	}
+	collect(parser.Model.Node)
 	return names
 }
 

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -21,17 +17,23 @@ type enterCommand struct {
 	serverFlag
 	Player string `required:"" help:"The player."`
 	Group  string `required:"" placeholder:"KIND:ID" help:"The group, for example guild:dragons."`
-	Token  string `placeholder:"JWT" help:"The player token; without it, a development server mints one."`
-	After  *int64 `placeholder:"N" help:"Show the retained messages after this number first; 0 for all."`
-	JSON   bool   `name:"json" help:"Print one JSON object a line."`
+	tokenFlags
+	After *int64 `xor:"past" placeholder:"N" help:"Show the retained messages after this number first; 0 for all."`
+	Last  uint32 `xor:"past" placeholder:"N" help:"Show the last N messages first."`
+	WS    bool   `name:"ws" help:"Speak WebSocket to the room's host, in place of gRPC."`
+	JSON  bool   `name:"json" help:"Print one JSON object a line."`
 }
 
-const (
-	// maxLine bounds a line of standard input; the room takes less and says so.
-	maxLine = 1 << 20
-	// leaveWithin bounds how long Ctrl-C waits for acks.
-	leaveWithin = 3 * time.Second
-)
+// Help tells what a line may be.
+func (*enterCommand) Help() string {
+	return `A line of standard input is a message to everybody, unless it begins with a slash:
+
+  /to PLAYER text     a message that only this player sees
+  /history [N]        print the last N messages (default 20)
+  //text              say "/text"
+
+The end of input waits until all is said, and leaves.`
+}
 
 // Run enters and chats until standard input, the room or ctx ends.
 func (c *enterCommand) Run(ctx context.Context) error {
@@ -39,12 +41,19 @@ func (c *enterCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Token == "" {
-		if c.Token, err = mintToken(ctx, c.Server, c.Player, group); err != nil {
+	token, err := c.read()
+	if err != nil {
+		return err
+	}
+	if token == "" {
+		if token, err = mintToken(ctx, c.Server, c.Player, group); err != nil {
 			return err
 		}
 	}
-	config := client.Config{Server: string(c.Server), Token: c.Token}
+	config := client.Config{Server: string(c.Server), Token: token, Last: int(c.Last)}
+	if c.WS {
+		config.Transport = client.WebSocket
+	}
 	if !c.JSON {
 		handler, err := process.LogHandler(os.Stderr, "pretty", slog.LevelInfo)
 		if err != nil {
@@ -60,15 +69,15 @@ func (c *enterCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	out := newPrinter(c.JSON)
 	printed := make(chan struct{})
 	go func() {
 		defer close(printed)
-		out := newPrinter(c.JSON)
 		for event := range room.Events() {
 			out.print(event)
 		}
 	}()
-	go chat(ctx, room, os.Stdin) // ends with its input, or with the process
+	go chat(ctx, room, os.Stdin, out) // ends with its input, or with the process
 	<-printed
 	var refused *connect.Error
 	if err := room.Err(); errors.As(err, &refused) {
@@ -77,29 +86,4 @@ func (c *enterCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// chat says what it reads, and leaves when there is no more or ctx ends.
-func chat(ctx context.Context, room *client.Room, input io.Reader) {
-	stop := context.AfterFunc(ctx, func() {
-		leaveCtx, cancel := context.WithTimeout(context.Background(), leaveWithin)
-		defer cancel()
-		_ = room.Leave(leaveCtx) // Room.Err tells
-	})
-	defer stop()
-	lines := bufio.NewScanner(input)
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
-		if len(lines.Bytes()) == 0 {
-			continue
-		}
-		body := append([]byte(nil), lines.Bytes()...)
-		if _, err := room.Say(ctx, body); err != nil {
-			return
-		}
-	}
-	if err := lines.Err(); err != nil {
-		fmt.Fprintf(os.Stderr, "guildhall: reading standard input: %v\n", err)
-	}
-	_ = room.Leave(context.WithoutCancel(ctx)) // Room.Err tells
 }

@@ -18,9 +18,12 @@ type entered struct {
 	lines *bufio.Scanner
 }
 
-func newEntered(t *testing.T, url, player, group string) *entered {
+func newEntered(t *testing.T, url, player, group string, options ...func(*entered)) *entered {
 	t.Helper()
 	e := &entered{Cmd: command(t, "enter", "--json", "--server", url, "--player", player, "--group", group), t: t}
+	for _, option := range options {
+		option(e)
+	}
 	var err error
 	if e.input, err = e.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -30,6 +33,9 @@ func newEntered(t *testing.T, url, player, group string) *entered {
 		t.Fatal(err)
 	}
 	e.lines = bufio.NewScanner(out)
+	if e.Stderr == nil {
+		e.Stderr = t.Output()
+	}
 	if err := e.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +60,7 @@ func (e *entered) await(name string) map[string]any {
 		if event["event"] == name {
 			return event
 		}
+		e.t.Log(event)
 	}
 	e.t.Fatalf("enter ended before %q", name)
 	return nil

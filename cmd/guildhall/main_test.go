@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/guildhall-dev/guildhall/internal/logtest"
 	"github.com/guildhall-dev/guildhall/internal/pass"
 )
 
@@ -51,14 +53,22 @@ type ups struct {
 	*exec.Cmd
 	t      *testing.T
 	url    string
-	stderr *bytes.Buffer
+	stdout bytes.Buffer // what has been read of it
+	stderr *logtest.Buffer
 	lines  *bufio.Scanner
 }
 
 // up starts `guildhall up` on a free port and waits until it is ready.
 func up(t *testing.T, args ...string) *ups {
 	t.Helper()
-	u := &ups{Cmd: command(t, append([]string{"up", "--listen", "127.0.0.1:0"}, args...)...), t: t, stderr: &bytes.Buffer{}}
+	return upWith(t, nil, args...)
+}
+
+// upWith starts it with further variables.
+func upWith(t *testing.T, environ []string, args ...string) *ups {
+	t.Helper()
+	u := &ups{Cmd: command(t, append([]string{"up", "--listen", "127.0.0.1:0"}, args...)...), t: t, stderr: &logtest.Buffer{}}
+	u.Env = append(u.Env, environ...)
 	u.Stderr = u.stderr
 	out, err := u.StdoutPipe()
 	if err != nil {
@@ -67,7 +77,7 @@ func up(t *testing.T, args ...string) *ups {
 	if err := u.Start(); err != nil {
 		t.Fatal(err)
 	}
-	u.lines = bufio.NewScanner(out)
+	u.lines = bufio.NewScanner(io.TeeReader(out, &u.stdout))
 	u.url = u.await("ready ")
 	return u
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/term"
 
@@ -12,10 +13,12 @@ import (
 	"github.com/guildhall-dev/guildhall/client"
 )
 
-// printer prints a room's events: as JSON, one object a line, or for people.
+// printer prints a room's events: as JSON, one object a line, or for people. Any goroutine may print.
 type printer struct {
-	json   *json.Encoder // nil: for people
 	colour bool
+
+	mu   sync.Mutex    // held while a line is printed
+	json *json.Encoder // nil: for people
 }
 
 func newPrinter(asJSON bool) *printer {
@@ -28,6 +31,8 @@ func newPrinter(asJSON bool) *printer {
 }
 
 func (p *printer) print(event client.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.json != nil {
 		_ = p.json.Encode(object(event)) // nobody reads any more; the end of input comes soon
 		return
@@ -35,6 +40,27 @@ func (p *printer) print(event client.Event) {
 	if line := p.line(event); line != "" {
 		fmt.Println(line)
 	}
+}
+
+// printPage prints a page of history, as one thing.
+func (p *printer) printPage(page client.History) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.json != nil {
+		messages := make([]fields, len(page.Messages))
+		for i, m := range page.Messages {
+			messages[i] = said(m)
+		}
+		_ = p.json.Encode(fields{"event", "history", "messages", messages, "more", page.More})
+		return
+	}
+	if page.More {
+		fmt.Println(p.dim("* there is more before this"))
+	}
+	for _, m := range page.Messages {
+		fmt.Println(p.line(m))
+	}
+	fmt.Println(p.dim(fmt.Sprintf("* %d messages of the past", len(page.Messages))))
 }
 
 // fields are the fields of one JSON object, in order: a name, its value, and so on.
@@ -63,6 +89,8 @@ func (f fields) MarshalJSON() ([]byte, error) {
 // object gives an event as scripts see it.
 func object(event client.Event) fields {
 	switch e := event.(type) {
+	case client.Waiting:
+		return fields{"event", "waiting", "reason", e.Reason}
 	case client.Assigned:
 		return fields{"event", "assigned", "host", e.Host, "epoch", e.Epoch, "seconds", e.Took.Seconds()}
 	case client.Joined:
@@ -72,11 +100,17 @@ func object(event client.Event) fields {
 	case client.Resumed:
 		return withTruncated(fields{"event", "resumed", "after", e.After, "epoch", e.Epoch, "members", e.Members}, e.TruncatedTo)
 	case client.Message:
-		return fields{"event", "message", "seq", e.Seq, "from", e.From, "body", string(e.Body), "id", e.ID}
+		return append(fields{"event", "message"}, said(e)...)
+	case client.Signal:
+		return fields{"event", "signal", "from", e.From, "topic", e.Topic, "body", string(e.Body)}
 	case client.Acked:
 		return fields{"event", "acked", "seq", e.Seq, "id", e.ID}
 	case client.Refused:
-		return fields{"event", "refused", "id", e.ID, "reason", e.Reason}
+		f := fields{"event", "refused", "id", e.ID, "reason", e.Reason}
+		if e.RetryAfter > 0 {
+			f = append(f, "retry_after_ms", e.RetryAfter.Milliseconds())
+		}
+		return f
 	case client.Member:
 		return fields{"event", "member", "player", e.Player, "state", presence(e.Here)}
 	case client.Moved:
@@ -85,6 +119,15 @@ func object(event client.Event) fields {
 		return fields{"event", "closed", "code", e.Code, "reason", e.Reason, "reconnect", e.Reconnect}
 	}
 	return fields{"event", fmt.Sprintf("%T", event)}
+}
+
+// said gives a message as scripts see it.
+func said(m client.Message) fields {
+	f := fields{"seq", m.Seq, "from", m.From, "body", string(m.Body), "id", m.ID}
+	if len(m.To) > 0 {
+		f = append(f, "to", m.To)
+	}
+	return f
 }
 
 func withTruncated(f fields, truncatedTo guildhall.Seq) fields {
@@ -104,6 +147,8 @@ func presence(here bool) string {
 // line gives an event as people see it; "" for what they need not.
 func (p *printer) line(event client.Event) string {
 	switch e := event.(type) {
+	case client.Waiting:
+		return p.dim(fmt.Sprintf("* waiting: %s; still trying", e.Reason))
 	case client.Assigned:
 		return p.dim(fmt.Sprintf("* %s has the room (%.0f ms)", e.Host, e.Took.Seconds()*1000))
 	case client.Joined:
@@ -111,8 +156,17 @@ func (p *printer) line(event client.Event) string {
 	case client.Resumed:
 		return p.dim(fmt.Sprintf("* back behind message %d; here are %s", e.After, names(e.Members))) + p.gone(e.TruncatedTo)
 	case client.Message:
-		return p.dim(fmt.Sprintf("%4d ", e.Seq)) + p.bold(string(e.From)) + ": " + printable(e.Body)
+		to := ""
+		if len(e.To) > 0 {
+			to = p.dim(" to " + names(e.To))
+		}
+		return p.dim(fmt.Sprintf("%4d ", e.Seq)) + p.bold(string(e.From)) + to + ": " + printable(e.Body)
+	case client.Signal:
+		return p.dim(fmt.Sprintf("* %s signals %s %s", e.From, printable([]byte(e.Topic)), printable(e.Body)))
 	case client.Refused:
+		if e.RetryAfter > 0 {
+			return p.dim(fmt.Sprintf("* not said: %s (try again in %s)", e.Reason, e.RetryAfter))
+		}
 		return p.dim("* not said: " + e.Reason)
 	case client.Member:
 		return p.dim(fmt.Sprintf("* %s is %s", e.Player, presence(e.Here)))

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -40,6 +42,28 @@ func (c *tokenCommand) Run() error {
 	return nil
 }
 
+// tokenFlags say as whom to enter.
+type tokenFlags struct {
+	Token     string `placeholder:"JWT" xor:"token" help:"The player token; without it, a development server mints one. Others on this machine see the command line: in the variable GUILDHALL_TOKEN, or in a file, they do not."`
+	TokenFile string `placeholder:"FILE" xor:"token" help:"File with the player token."`
+}
+
+// read gives the player token; nothing if there is none.
+func (f *tokenFlags) read() (string, error) {
+	if f.TokenFile == "" {
+		return f.Token, nil
+	}
+	text, err := os.ReadFile(f.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", fmt.Errorf("--token-file %s is empty: want a player token", f.TokenFile)
+	}
+	return token, nil
+}
+
 // mintToken asks a development server for a token.
 func mintToken(ctx context.Context, server serverURL, player string, group guildhall.Group) (string, error) {
 	development := guildhallv1connect.NewDevelopmentServiceClient(client.NewHTTPClient(), string(server), connect.WithGRPC())
@@ -47,7 +71,7 @@ func mintToken(ctx context.Context, server serverURL, player string, group guild
 		Player: player, Groups: []string{group.String()},
 	}))
 	if err != nil {
-		return "", server.explain(err, "is not a development server: give a player token with --token")
+		return "", server.explain(err, "is not a development server: give a player token with --token-file, --token or the variable GUILDHALL_TOKEN")
 	}
 	return minted.Msg.GetToken(), nil
 }

@@ -18,7 +18,7 @@ type upCommand struct {
 	Data   string `placeholder:"DIR" help:"Folder for all that lasts; without it, a temporary one."`
 	Hosts  int    `default:"2" help:"Ready hosts to keep (default ${default})."`
 
-	NATS                   string `name:"nats" placeholder:"URL" help:"A real NATS in place of the one in this process."`
+	NATS                   string `name:"nats" placeholder:"URL" help:"A real NATS in place of the one in this process. Others on this machine see the command line: what is secret goes into a file (GUILDHALL_NATS_CREDS, GUILDHALL_NATS_TOKEN_FILE) or into the variable GUILDHALL_NATS."`
 	OpenmatchFrontend      string `placeholder:"HOST:PORT" help:"A real Open Match in place of the stand-in: its frontend."`
 	OpenmatchBackend       string `placeholder:"HOST:PORT" help:"Its backend."`
 	OpenmatchQuery         string `placeholder:"HOST:PORT" help:"Its query service."`
@@ -42,8 +42,8 @@ func (c *upCommand) Help() string {
 		return err.Error()
 	}
 	var text strings.Builder
-	text.WriteString("The settings of the services apply too, as variables. Addresses, keys of hosts, development mode and " +
-		"reflection are up's own to decide.\n\n")
+	text.WriteString("The settings of the services apply too, as variables. Addresses, development mode and reflection are " +
+		"up's own to decide; so are the keys of passes, unless they are given.\n\n")
 	for line := range strings.Lines(table.String()) {
 		text.WriteString("    " + line) // indented: the help does not wrap it
 	}
@@ -66,6 +66,7 @@ func (c *upCommand) Run(ctx context.Context, variables []string) error {
 	if err := config.Open(); err != nil {
 		return err
 	}
+	defer config.Close()
 	common := config.Frontend.Common
 	handler, err := process.LogHandler(os.Stderr, common.LogFormat, common.LogLevel)
 	if err != nil {

@@ -2,6 +2,7 @@ package agoneslocal
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,15 @@ import (
 type Config struct {
 	// AllocatorListen is where the AllocationService listens; empty means a free port of 127.0.0.1.
 	AllocatorListen string
+	// AllocatorTLS has the AllocationService speak TLS, with certificates of clients if it asks for them; nil means
+	// plaintext.
+	AllocatorTLS *tls.Config
+	// KubernetesListen is where allocations are served in the form of the Kubernetes API; empty means nowhere.
+	KubernetesListen string
+	// KubernetesTLS has it speak HTTPS, as the Kubernetes API does; nil means plaintext.
+	KubernetesTLS *tls.Config
+	// KubernetesToken gives the bearer token that must be shown there at the time; nil lets everybody in.
+	KubernetesToken func() string
 	// BatchWait is how long the allocator collects requests before it answers them together, as Agones'
 	// allocationBatchWaitTime does (500 ms there by default); 0 answers each at once.
 	BatchWait time.Duration

@@ -1,7 +1,6 @@
 package agoneslocal
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -19,6 +18,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/guildhall-dev/guildhall/internal/logtest"
 )
 
 func TestMain(m *testing.M) {
@@ -170,22 +171,7 @@ func dial(t *testing.T, address string) *grpc.ClientConn {
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 // logBuffer keeps what is logged.
-type logBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.String()
-}
+type logBuffer struct{ logtest.Buffer }
 
 func (l *logBuffer) has(words ...string) bool {
 	for line := range strings.Lines(l.String()) {

@@ -1,5 +1,5 @@
-// Package agoneslocal stands in for Agones on one machine: an AllocationService on a real socket, and one
-// fleet whose game servers are child processes, each with an SDK server of its own on a loopback port. Game
+// Package agoneslocal stands in for Agones on one machine: an AllocationService on a real socket, the same in the form
+// of the Kubernetes API on another if it is asked for, and one fleet whose game servers are child processes, each with an SDK server of its own on a loopback port. Game
 // servers and directors speak to it exactly as they speak to a cluster; nothing of theirs imports it.
 //
 // What happens to a game server:
@@ -14,6 +14,7 @@ package agoneslocal
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	allocation "agones.dev/agones/pkg/allocation/go"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
@@ -33,12 +35,13 @@ const callGrace = time.Second
 // Server is the stand-in. [New] opens it, [Server.Run] serves.
 type Server struct {
 	// Static after construction.
-	listener  net.Listener
-	grpc      *grpc.Server
-	health    *health.Server
-	store     *store
-	fleet     *fleet
-	allocator *allocator
+	listener   net.Listener
+	grpc       *grpc.Server
+	health     *health.Server
+	kubernetes *kubernetes // nil if there is none
+	store      *store
+	fleet      *fleet
+	allocator  *allocator
 
 	stopOnce sync.Once
 }
@@ -60,7 +63,7 @@ func New(config Config) (*Server, error) {
 	store := newStore(metrics)
 	s := &Server{
 		listener:  listener,
-		grpc:      grpc.NewServer(),
+		grpc:      newGRPCServer(config.AllocatorTLS),
 		health:    health.NewServer(),
 		store:     store,
 		fleet:     newFleet(config.Fleet, store, metrics, config.Logger),
@@ -69,11 +72,33 @@ func New(config Config) (*Server, error) {
 	allocation.RegisterAllocationServiceServer(s.grpc, s.allocator)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
+	if config.KubernetesListen == "" {
+		return s, nil
+	}
+	if s.kubernetes, err = newKubernetes(&config, s.allocator); err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("agoneslocal: listen for the Kubernetes API: %w", err)
+	}
 	return s, nil
+}
+
+func newGRPCServer(config *tls.Config) *grpc.Server {
+	if config == nil {
+		return grpc.NewServer()
+	}
+	return grpc.NewServer(grpc.Creds(credentials.NewTLS(config)))
 }
 
 // AllocatorAddr gives the address of the AllocationService.
 func (s *Server) AllocatorAddr() string { return s.listener.Addr().String() }
+
+// KubernetesAddr gives the address of the form of the Kubernetes API, "" if there is none.
+func (s *Server) KubernetesAddr() string {
+	if s.kubernetes == nil {
+		return ""
+	}
+	return s.kubernetes.listener.Addr().String()
+}
 
 // Run starts the fleet, keeps it, and answers allocations until ctx ends. Then the allocator stops, every
 // game server gets SIGTERM, and SIGKILL after the fleet's grace. Run returns when no process and no
@@ -86,6 +111,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	if s.kubernetes != nil {
+		running.Go(s.kubernetes.serve)
+	}
 	running.Go(func() error {
 		<-ctx.Done()
 		s.stopAllocator()
@@ -111,6 +139,9 @@ func (s *Server) Close() error {
 func (s *Server) stopAllocator() {
 	s.stopOnce.Do(func() {
 		s.health.Shutdown()
+		if s.kubernetes != nil {
+			s.kubernetes.stop()
+		}
 		stopGracefully(s.grpc)
 		s.listener.Close() // a server that never served does not know its listener
 	})

@@ -14,7 +14,7 @@ import (
 func TestOpenStream(t *testing.T) {
 	t.Parallel()
 	server := setup(t)
-	conn, js, err := Connect(Config{NATS: server.URL(), NATSTimeout: time.Minute}, "test", quiet())
+	conn, js, err := Connect(Config{NATS: server.URL(), NATSTimeout: time.Minute}, "test", nil, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package brokerlocal
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/url"
@@ -9,13 +8,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
+
+	"github.com/guildhall-dev/guildhall/internal/logtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -174,28 +174,10 @@ func TestTakenPort(t *testing.T) {
 
 func TestLogGoesToTheLogger(t *testing.T) {
 	t.Parallel()
-	var log syncBuffer
+	var log logtest.Buffer
 	server := setup(t, Config{Folder: t.TempDir(), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	server.Stop()
 	if !strings.Contains(log.String(), "Server is ready") || strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("the server's log:\n%s", log.String())
 	}
-}
-
-// syncBuffer is a buffer that several goroutines write to.
-type syncBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }

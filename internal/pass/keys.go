@@ -10,17 +10,29 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
 )
 
 // PublicKeys are the keys of which any may have signed: while a key is replaced, two are good.
 type PublicKeys []ed25519.PublicKey
+
+// LogValue gives the names of the keys, for logs.
+func (k PublicKeys) LogValue() slog.Value {
+	names := make([]string, len(k))
+	for i, key := range k {
+		names[i] = keyID(key)
+	}
+	return slog.StringValue(strings.Join(names, " "))
+}
 
 // NewKey makes a private key.
 func NewKey() (ed25519.PrivateKey, error) {
@@ -123,21 +135,39 @@ func SaveKeyPair(key ed25519.PrivateKey, privateFile, publicFile string) error {
 	return errors.Join(SavePrivateKey(key, privateFile), SavePublicKey(key, publicFile))
 }
 
-func sign(key ed25519.PrivateKey, claims jwt.Claims) (string, error) {
-	signed, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(crypto.Signer(key))
+// keyID names a key: its JWK thumbprint (RFC 7638, of a key as in RFC 8037), which other libraries can make too.
+func keyID(key ed25519.PublicKey) string {
+	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + base64.RawURLEncoding.EncodeToString(key) + `"}`))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func sign(key ed25519.PrivateKey, id string, claims jwt.Claims) (string, error) {
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
+	token.Header["kid"] = id
+	signed, err := token.SignedString(crypto.Signer(key))
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}
 	return signed, nil
 }
 
-// verify checks signature, audience and expiry and fills claims in.
-func verify(keys PublicKeys, audience, signed string, claims jwt.Claims) error {
+// of gives the keys that may have signed a JWT: the one that its header names, or all if it names none of them, for a
+// game's login may name its keys as it likes, or not at all.
+func (k PublicKeys) of(token *jwt.Token) jwt.VerificationKeySet {
 	set := jwt.VerificationKeySet{}
-	for _, key := range keys {
+	id, named := token.Header["kid"].(string)
+	for _, key := range k {
+		if named && len(k) > 1 && id == keyID(key) { // with one key there is nothing to choose
+			return jwt.VerificationKeySet{Keys: []jwt.VerificationKey{key}}
+		}
 		set.Keys = append(set.Keys, key)
 	}
-	_, err := jwt.ParseWithClaims(signed, claims, func(*jwt.Token) (any, error) { return set, nil },
+	return set
+}
+
+// verify checks signature, audience and expiry and fills claims in.
+func verify(keys PublicKeys, audience, signed string, claims jwt.Claims) error {
+	_, err := jwt.ParseWithClaims(signed, claims, func(token *jwt.Token) (any, error) { return keys.of(token), nil },
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 		jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithLeeway(clockSkew))
 	return err

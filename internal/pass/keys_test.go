@@ -7,12 +7,16 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // files writes files by name into a folder of its own and gives the folder.
@@ -167,4 +171,64 @@ func publicPEM(t *testing.T, key crypto.PublicKey) []byte {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: data})
+}
+
+// The name of a key is that of RFC 8037, appendix A.3.
+func TestKeyID(t *testing.T) {
+	t.Parallel()
+	public, err := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := keyID(public); id != "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k" {
+		t.Errorf("the key's name is %s", id)
+	}
+}
+
+// The name in a JWT's header chooses among keys, and decides nothing else.
+func TestTheHeaderNamesTheKey(t *testing.T) {
+	t.Parallel()
+	one, two := setup(t), setup(t)
+	both := PublicKeys{one.keys[0], two.keys[0]}
+	for name, c := range map[string]struct {
+		kid  any
+		good bool
+		used int // keys that are tried
+	}{
+		"its own":      {keyID(two.keys[0]), true, 1},
+		"another's":    {keyID(one.keys[0]), false, 1},
+		"none":         {nil, true, 2},
+		"nobody's":     {"login-2026", true, 2},
+		"not a string": {7, true, 2},
+	} {
+		token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims(claims(nil)))
+		if c.kid != nil {
+			token.Header["kid"] = c.kid
+		}
+		signed, err := token.SignedString(two.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadPass(both, signed); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := len(both.of(token).Keys); n != c.used {
+			t.Errorf("%s: %d keys are tried, want %d", name, n, c.used)
+		}
+		if _, err := ReadPass(two.keys, signed); err != nil { // with one key there is nothing to choose
+			t.Errorf("%s, with one key: %v", name, err)
+		}
+		if _, err := ReadPass(one.keys, signed); err == nil {
+			t.Errorf("%s: another key took it", name)
+		}
+	}
+	signed, err := SignToken(one.key, Token{Player: "p1"}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{one.mint(good), signed} {
+		if parsed, _, err := jwt.NewParser().ParseUnverified(text, jwt.MapClaims{}); err != nil || parsed.Header["kid"] != keyID(one.keys[0]) {
+			t.Errorf("the header is %v, %v", parsed.Header, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -28,6 +29,8 @@ type Pass struct {
 	Group  guildhall.Group
 	Host   guildhall.HostName
 	Epoch  guildhall.Epoch
+	// Traceparent is the trace of the call that it answers, as package tracing writes it; empty if there is none.
+	Traceparent string
 }
 
 type passClaims struct {
@@ -35,24 +38,40 @@ type passClaims struct {
 	Group string `json:"grp"`
 	Host  string `json:"hst"`
 	Epoch uint64 `json:"epo"`
+	Trace string `json:"trc,omitempty"`
 }
 
 // Minter signs passes.
-type Minter struct{ key ed25519.PrivateKey }
+type Minter struct {
+	key ed25519.PrivateKey
+	id  string // of the key
+}
 
 // NewMinter makes a minter.
-func NewMinter(key ed25519.PrivateKey) *Minter { return &Minter{key: key} }
+func NewMinter(key ed25519.PrivateKey) *Minter { return &Minter{key: key, id: keyID(publicKey(key))} }
+
+// LoadMinter makes a minter of the private key in a file, as [LoadPrivateKey] reads it.
+func LoadMinter(file string) (*Minter, error) {
+	key, err := LoadPrivateKey(file)
+	if err != nil {
+		return nil, err
+	}
+	return NewMinter(key), nil
+}
+
+// LogValue gives the name of the key, for logs.
+func (m *Minter) LogValue() slog.Value { return slog.StringValue(m.id) }
 
 // Mint signs a pass that may be shown until expires.
 func (m *Minter) Mint(p Pass) (signed string, expires time.Time, err error) {
 	now := time.Now()
 	expires = now.Add(TTL)
-	signed, err = sign(m.key, passClaims{
+	signed, err = sign(m.key, m.id, passClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Subject: string(p.Player), Audience: jwt.ClaimStrings{passAudience},
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
 		},
-		Group: p.Group.String(), Host: string(p.Host), Epoch: uint64(p.Epoch),
+		Group: p.Group.String(), Host: string(p.Host), Epoch: uint64(p.Epoch), Trace: p.Traceparent,
 	})
 	return signed, expires, err
 }
@@ -68,5 +87,7 @@ func ReadPass(keys PublicKeys, signed string) (Pass, error) {
 	if err := errors.Join(playerErr, groupErr); err != nil {
 		return Pass{}, fmt.Errorf("pass: %w: %w", ErrInvalid, err)
 	}
-	return Pass{Player: player, Group: group, Host: guildhall.HostName(claims.Host), Epoch: guildhall.Epoch(claims.Epoch)}, nil
+	return Pass{
+		Player: player, Group: group, Host: guildhall.HostName(claims.Host), Epoch: guildhall.Epoch(claims.Epoch), Traceparent: claims.Trace,
+	}, nil
 }

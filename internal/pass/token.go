@@ -62,7 +62,7 @@ func SignToken(key ed25519.PrivateKey, token Token, ttl time.Duration) (string, 
 	for _, group := range token.Groups {
 		claims.Groups = append(claims.Groups, group.String())
 	}
-	return sign(key, claims)
+	return sign(key, keyID(publicKey(key)), claims)
 }
 
 // DevelopmentToken signs a player token with the development key, which only a frontend in development mode

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/term"
+
+	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
 // Common is the part of a Config that every service has. A service embeds it.
@@ -25,6 +27,10 @@ type Common struct {
 	Logger *slog.Logger `ignored:"true"`
 	// Metrics is where the service registers; nil means a registry of its own.
 	Metrics *prometheus.Registry `ignored:"true"`
+	// Tracer makes the service's spans; its zero value makes none.
+	Tracer tracing.Tracer `ignored:"true"`
+
+	flush func() `ignored:"true"` // sends the last spans; nil before Open
 }
 
 // Base gives the part itself; [Main] finds it by this method.
@@ -40,7 +46,7 @@ func (c *Common) FillIn() {
 	}
 }
 
-// Open makes the Logger and the Metrics that the configuration asks for.
+// Open makes the Logger, the Metrics and the Tracer that the configuration asks for.
 func (c *Common) Open(service string) error {
 	handler, err := LogHandler(os.Stderr, c.LogFormat, c.LogLevel)
 	if err != nil {
@@ -48,8 +54,20 @@ func (c *Common) Open(service string) error {
 	}
 	c.Logger = slog.New(handler).With("service", service)
 	c.Metrics = prometheus.NewRegistry()
-	c.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return nil
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "guildhall_build_info", Help: "Always 1: which version of which part this is.",
+	}, []string{"part", "version"})
+	build.WithLabelValues(service, Version()).Set(1)
+	c.Metrics.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c.Tracer, c.flush, err = openTracing(service, c.Logger)
+	return err
+}
+
+// Close sends what is left to send, when the service has ended.
+func (c *Common) Close() {
+	if c.flush != nil {
+		c.flush()
+	}
 }
 
 // LogHandler makes the handler for a log format: json, pretty, or auto.

@@ -47,6 +47,7 @@ func Run[C any, S Service](name string, args []string, open func(C) (S, error)) 
 		if err := based.Base().Open(name); err != nil {
 			return err
 		}
+		defer based.Base().Close()
 	}
 	service, err := open(config)
 	if err != nil {

@@ -78,7 +78,7 @@ func setAll(t *testing.T, config reflect.Value) int {
 	for i := range config.NumField() {
 		field, tag := config.Field(i), config.Type().Field(i).Tag
 		switch {
-		case config.Type().Field(i).Anonymous:
+		case config.Type().Field(i).Anonymous, field.Type() == reflect.TypeFor[roomserver.Limits]():
 			count += setAll(t, field)
 			continue
 		case tag.Get("ignored") == "true":
@@ -106,10 +106,14 @@ func unusual(t *testing.T, of any, i int) any {
 		return time.Duration(i+1)*time.Hour + 1500*time.Millisecond
 	case slog.Level:
 		return slog.LevelWarn
+	case director.Door:
+		return director.DoorKubernetes
+	case director.Labels:
+		return director.Labels{"tier": "gold", "region": "eu"}
 	case director.Headroom:
 		return director.Headroom(10_000 + i)
 	case guildhall.Kinds:
-		return guildhall.Kinds{"clan": {Capacity: 7, IdleGrace: 90 * time.Second, History: 3}, "raid": {Capacity: 1, IdleGrace: time.Millisecond, History: 9}}
+		return guildhall.Kinds{"clan": {Capacity: 7, IdleGrace: 90 * time.Second, History: 3, Keep: time.Hour}, "raid": {Capacity: 1, IdleGrace: time.Millisecond, History: 9}}
 	}
 	t.Fatalf("no unusual value for a %T: teach this test one", of)
 	return nil

@@ -282,6 +282,23 @@ func TestBanInViewWithoutView(t *testing.T) {
 	r.BanInView(dragons, "p1")
 }
 
+// Nor must who asks the view of the leases without one hear that nobody lives.
+func TestHostInViewWithoutView(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r, err := Open(b.ctx, b.js, Config{LeaseTTL: MinLeaseTTL, Bans: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.grant(alive("h"))
+	defer func() {
+		if recover() == nil {
+			t.Error("HostInView without a view answers")
+		}
+	}()
+	r.HostInView("h")
+}
+
 func (b *bench) ban(group guildhall.Group, player guildhall.PlayerID, ban Ban) {
 	b.t.Helper()
 	if err := b.Ban(b.ctx, group, player, ban); err != nil {

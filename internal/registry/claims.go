@@ -138,7 +138,7 @@ func (r *Registry) Release(ctx context.Context, claim Claim) error {
 	return fmt.Errorf("releasing the claim of %s: %w", claim.Group, err)
 }
 
-// Claims lists every claim, by group. A record that does not decode is left out, and the logger is told: it is one group's
+// Claims lists every claim, by kind and id. A record that does not decode is left out, and the logger is told: it is one group's
 // trouble, not everybody's.
 func (r *Registry) Claims(ctx context.Context) ([]Claim, error) {
 	var claims []Claim
@@ -153,6 +153,8 @@ func (r *Registry) Claims(ctx context.Context) ([]Claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing claims: %w", err)
 	}
-	slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Group.String(), b.Group.String()) })
+	slices.SortFunc(claims, func(a, b Claim) int {
+		return cmp.Or(cmp.Compare(a.Group.Kind, b.Group.Kind), cmp.Compare(a.Group.ID, b.Group.ID))
+	})
 	return claims, nil
 }

@@ -1,12 +1,18 @@
 package registry
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/guildhall-dev/guildhall"
 )
 
 func TestLeaseIsReadAsGranted(t *testing.T) {
@@ -262,3 +268,41 @@ func TestConflictsOfAllKindsOfStreams(t *testing.T) {
 		t.Error("something else is taken for a conflict")
 	}
 }
+
+// Hosts are in order whatever comes and goes, also while they are put in order.
+func TestHostsStayInOrder(t *testing.T) {
+	t.Parallel()
+	v := newView(nil, time.Minute, func(leases map[guildhall.HostName]Lease, told jetstream.KeyValueEntry) {
+		name := guildhall.HostName(told.Key())
+		if _, there := leases[name]; there {
+			delete(leases, name)
+		} else {
+			leases[name] = Lease{Host: name}
+		}
+	})
+	v.replace(map[guildhall.HostName]Lease{"b": {Host: "b"}, "a": {Host: "a"}})
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		for n := range 2000 {
+			v.update(namedEntry{name: fmt.Sprint("h", n%7)})
+		}
+	})
+	for range 2000 {
+		hosts := v.inOrder(cmp.Compare[guildhall.HostName])
+		if len(hosts) < 2 || !slices.IsSortedFunc(hosts, func(a, b Lease) int { return cmp.Compare(a.Host, b.Host) }) {
+			t.Fatalf("the hosts are %v", hosts)
+		}
+	}
+	changing.Wait()
+	if got, _ := v.all(); len(v.inOrder(cmp.Compare[guildhall.HostName])) != len(got) {
+		t.Errorf("in order there are %d, and %d in all", len(v.inOrder(cmp.Compare[guildhall.HostName])), len(got))
+	}
+}
+
+// namedEntry is an entry of which only the name counts.
+type namedEntry struct {
+	jetstream.KeyValueEntry
+	name string
+}
+
+func (e namedEntry) Key() string { return e.name }

@@ -187,7 +187,7 @@ func (b *bench) listen(state nats.Status) (wait func()) {
 func connect(t testing.TB, url string) jetstream.JetStream {
 	t.Helper()
 	config := broker.Config{NATS: url, NATSTimeout: patience}
-	conn, js, err := broker.Connect(config, "test", slog.New(slog.DiscardHandler))
+	conn, js, err := broker.Connect(config, "test", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func (b *bench) open() *Registry {
 
 // config is what a registry is opened with.
 func (b *bench) config() Config {
-	config := Config{LeaseTTL: MinLeaseTTL, Bans: true}
+	config := Config{LeaseTTL: MinLeaseTTL, Leases: true, Bans: true}
 	if b.nodes != nil {
 		config.Replicas = 3
 	}

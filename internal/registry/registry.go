@@ -34,7 +34,10 @@ type Config struct {
 	LeaseTTL time.Duration
 	// Replicas is how many copies JetStream keeps; 0 means 1.
 	Replicas int
-	// Bans has Run keep a view of the bans too, every one in memory: what BanInView and WatchBans need.
+	// Leases has Run keep a view of the leases: what Hosts, HostInView and AwaitHost need. A host leaves it out: a thousand
+	// hosts that are told each second of a thousand hosts would be a million messages a second.
+	Leases bool
+	// Bans has Run keep a view of the bans, every one in memory: what BanInView and WatchBans need.
 	Bans bool
 	// Logger is told of records that do not decode; nil means nobody is.
 	Logger *slog.Logger
@@ -61,10 +64,11 @@ type Registry struct {
 	leases     jetstream.KeyValue
 	bans       jetstream.KeyValue
 	leaseTTL   time.Duration
+	replicas   int
 	logger     *slog.Logger
-	seenLeases *view[guildhall.HostName, Lease]
-	seenBans   *view[banned, seenBan] // nil without Config.Bans
-	synced     chan struct{}          // closed once the views are
+	seenLeases *view[guildhall.HostName, Lease] // nil without Config.Leases
+	seenBans   *view[banned, seenBan]           // nil without Config.Bans
+	synced     chan struct{}                    // closed once the views are
 }
 
 // Open opens the registry, and makes its buckets if they are not there.
@@ -78,11 +82,13 @@ func Open(ctx context.Context, js jetstream.JetStream, config Config) (*Registry
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Registry{conn: js.Conn(), js: js, leaseTTL: config.LeaseTTL, logger: config.Logger, synced: make(chan struct{})}
-	if err := r.openBuckets(ctx, max(1, config.Replicas)); err != nil {
+	r := &Registry{conn: js.Conn(), js: js, leaseTTL: config.LeaseTTL, replicas: max(1, config.Replicas), logger: config.Logger, synced: make(chan struct{})}
+	if err := r.openBuckets(ctx, r.replicas); err != nil {
 		return nil, err
 	}
-	r.seenLeases = newView(r.leases, r.leaseTTL, applyLease)
+	if config.Leases {
+		r.seenLeases = newView(r.leases, r.leaseTTL, applyLease)
+	}
 	if config.Bans {
 		r.seenBans = newView(r.bans, bansSilence, r.applyBan())
 	}

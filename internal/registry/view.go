@@ -36,6 +36,7 @@ type view[K comparable, V any] struct {
 
 	mu      sync.RWMutex
 	items   map[K]V       // guarded by mu
+	keys    []K           // guarded by mu; those of items, in order; nil when one has come or gone, and never written into
 	changed chan struct{} // guarded by mu; closed and replaced when items changes
 }
 
@@ -100,7 +101,7 @@ func (v *view[K, V]) watch(ctx context.Context, conn *nats.Conn) error {
 func (v *view[K, V]) replace(items map[K]V) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.items = items
+	v.items, v.keys = items, nil
 	v.announce()
 	select {
 	case <-v.synced:
@@ -112,7 +113,10 @@ func (v *view[K, V]) replace(items map[K]V) {
 func (v *view[K, V]) update(told jetstream.KeyValueEntry) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.apply(v.items, told)
+	before := len(v.items)
+	if v.apply(v.items, told); len(v.items) != before { // what is told is of one key
+		v.keys = nil
+	}
 	v.announce()
 }
 
@@ -137,11 +141,38 @@ func (v *view[K, V]) all() (items map[K]V, changed <-chan struct{}) {
 	return maps.Clone(v.items), v.changed
 }
 
-// Run keeps the view of the leases, and with [Config.Bans] that of the bans, until ctx ends. It may be called once.
+// inOrder copies every item, by key. The order is kept: with ten thousand hosts, sorting them for each placement cost more than
+// all the rest of it.
+func (v *view[K, V]) inOrder(compare func(a, b K) int) []V {
+	v.mu.RLock()
+	for v.keys == nil && len(v.items) > 0 { // another may come while they are put in order
+		v.mu.RUnlock()
+		v.order(compare)
+		v.mu.RLock()
+	}
+	defer v.mu.RUnlock()
+	values := make([]V, 0, len(v.items))
+	for _, key := range v.keys {
+		values = append(values, v.items[key])
+	}
+	return values
+}
+
+// order puts the keys in order.
+func (v *view[K, V]) order(compare func(a, b K) int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keys = slices.SortedFunc(maps.Keys(v.items), compare)
+}
+
+// Run keeps the views that [Config] asks for until ctx ends. It may be called once.
 func (r *Registry) Run(ctx context.Context) error {
 	var following sync.WaitGroup
-	following.Go(func() { r.seenLeases.follow(ctx, r.conn) })
-	synced := await(ctx, r.seenLeases.synced)
+	synced := true
+	if r.seenLeases != nil {
+		following.Go(func() { r.seenLeases.follow(ctx, r.conn) })
+		synced = await(ctx, r.seenLeases.synced)
+	}
 	if synced && r.seenBans != nil {
 		following.Go(func() { r.seenBans.follow(ctx, r.conn) })
 		synced = await(ctx, r.seenBans.synced)
@@ -149,6 +180,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	if synced {
 		close(r.synced)
 	}
+	<-ctx.Done()
 	following.Wait()
 	return nil
 }
@@ -177,8 +209,7 @@ func applyLease(leases map[guildhall.HostName]Lease, told jetstream.KeyValueEntr
 
 // Hosts lists the leases of the view, by name.
 func (r *Registry) Hosts() []Lease {
-	leases, _ := r.seenLeases.all()
-	return slices.SortedFunc(maps.Values(leases), func(a, b Lease) int { return cmp.Compare(a.Host, b.Host) })
+	return r.seenLeases.inOrder(cmp.Compare[guildhall.HostName])
 }
 
 // HostInView reads a lease from the view, which may lag behind the registry by moments.

@@ -11,7 +11,7 @@ import (
 func TestAppendAgainWhileTheFirstIsOnItsWay(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, b *bench) {
-		writer, _ := b.open(1, all)
+		writer, _ := b.open(1)
 		var want []string
 		for n := range 100 {
 			id := string(rune('a'+n/26)) + string(rune('a'+n%26))
@@ -37,7 +37,7 @@ func TestAppendAgainWhileTheFirstIsOnItsWay(t *testing.T) {
 func TestLogThatEndsBeforeItsWriter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	writer, _ := b.open(1, all)
+	writer, _ := b.open(1)
 	b.say(writer, "1")
 	ahead := *writer
 	ahead.sequence += 5 // as if it had appended there

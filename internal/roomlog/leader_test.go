@@ -42,7 +42,8 @@ func TestLeaderStops(t *testing.T) {
 				return
 			}
 			mu.Lock()
-			b.checkHas(fmt.Sprintf("epoch %d reads", epoch), messages, acked)
+			// The tail has what was not acked too: of each epoch the last word at most.
+			b.checkHas(fmt.Sprintf("epoch %d reads", epoch), messages, acked[max(0, len(acked)-TailMessages/2):])
 			mu.Unlock()
 			for n := 0; n < 200 && !isOver(); n++ {
 				ids := []string{fmt.Sprintf("%d-%d-a", epoch, n), fmt.Sprintf("%d-%d-b", epoch, n)}
@@ -65,7 +66,7 @@ func TestLeaderStops(t *testing.T) {
 	close(over)
 	writing.Wait()
 	log := b.checkEntries()
-	b.checkHas("the log", log, acked)
+	b.checkHas("the log", log, acked[max(0, len(acked)-entriesPerGroup):]) // an entry has two, and some entries are barriers
 	if len(acked) == 0 || int(epochs.Load()) == 0 {
 		t.Error("nothing was said")
 	}
@@ -79,7 +80,7 @@ const attempt = 2 * time.Second
 func (b *bench) openAgain(epoch guildhall.Epoch) (*Writer, []*guildhallv1.Message) {
 	for {
 		ctx, cancel := context.WithTimeout(b.ctx, attempt)
-		writer, messages, err := b.Open(ctx, dragons, epoch, all)
+		writer, messages, err := b.Open(ctx, dragons, epoch)
 		cancel()
 		if err == nil {
 			return writer, messages
@@ -129,7 +130,7 @@ func (b *bench) stopLeader(heard chan struct{}) {
 // leader gives the node that leads the log.
 func (b *bench) leader() int {
 	for b.ctx.Err() == nil {
-		info, err := b.stream.Info(b.ctx)
+		info, err := b.stream().Info(b.ctx)
 		var node int
 		if err == nil && info.Cluster != nil {
 			if _, err := fmt.Sscanf(info.Cluster.Leader, "nats-%d", &node); err == nil {
@@ -144,7 +145,7 @@ func (b *bench) leader() int {
 // awaitCurrent waits until every node has the log: only then may the next one stop.
 func (b *bench) awaitCurrent() {
 	for b.ctx.Err() == nil {
-		info, err := b.stream.Info(b.ctx)
+		info, err := b.stream().Info(b.ctx)
 		if err != nil || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
 			continue
 		}
@@ -155,11 +156,10 @@ func (b *bench) awaitCurrent() {
 	b.t.Fatal("the nodes do not catch up")
 }
 
-// checkHas sees that messages has every id that was acked, in order and once, as far as the log surely retains them. What
-// was not acked may be between.
+// checkHas sees that messages has every id that was acked, in order and once. What was not acked may be
+// between.
 func (b *bench) checkHas(what string, messages []*guildhallv1.Message, acked []string) {
 	b.t.Helper()
-	acked = acked[max(0, len(acked)-entriesPerGroup):] // an entry has two, and some entries are barriers
 	next, twice := 0, map[string]bool{}
 	for _, m := range messages {
 		if twice[m.Id] {

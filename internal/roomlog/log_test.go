@@ -31,13 +31,13 @@ func TestCorruptEntry(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			writer, _ := b.open(1, all)
+			writer, _ := b.open(1)
 			b.say(writer, "1")
-			ack, err := b.js.Publish(b.ctx, subject(dragons), data)
+			ack, err := b.js.Publish(b.ctx, b.place(dragons).subject, data)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := b.Open(b.ctx, dragons, 2, all); err == nil || errors.Is(err, ErrFenced) || !strings.Contains(err.Error(), "entry 3") {
+			if _, _, err := b.Open(b.ctx, dragons, 2); err == nil || errors.Is(err, ErrFenced) || !strings.Contains(err.Error(), "entry 3") {
 				t.Errorf("Open behind a corrupt entry: %v, want an error that names the entry", err)
 			}
 			if err := writer.Append(b.ctx, said("2")); err == nil || errors.Is(err, ErrFenced) {
@@ -45,10 +45,10 @@ func TestCorruptEntry(t *testing.T) {
 			}
 			// A sound entry behind it: now the corrupt one is met while reading back.
 			sound := encode(&guildhallv1.LogEntry{Epoch: 1, LastSeq: 2, Messages: said("2")})
-			if _, err := b.js.Publish(b.ctx, subject(dragons), sound); err != nil {
+			if _, err := b.js.Publish(b.ctx, b.place(dragons).subject, sound); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := b.Open(b.ctx, dragons, 2, all); err == nil || ack.Sequence != 3 || !strings.Contains(err.Error(), "entry 3") {
+			if _, _, err := b.Open(b.ctx, dragons, 2); err == nil || ack.Sequence != 3 || !strings.Contains(err.Error(), "entry 3") {
 				t.Errorf("Open over a corrupt entry: %v, want an error that names the entry", err)
 			}
 		})
@@ -58,13 +58,13 @@ func TestCorruptEntry(t *testing.T) {
 func TestReopeningTheStreamKeepsIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	writer, _ := b.open(1, all)
+	writer, _ := b.open(1)
 	b.say(writer, "1")
 	again, err := Open(b.ctx, b.js, Config{Replicas: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, messages, err := again.Open(b.ctx, dragons, 2, all)
+	_, messages, err := again.Open(b.ctx, dragons, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestReopeningTheStreamKeepsIt(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{}, uint64(0))
-	f.Add(encode(&guildhallv1.LogEntry{Epoch: 3, LastSeq: 2, Messages: said("1", "2")}), uint64(7))
+	f.Add(encode(&guildhallv1.LogEntry{Epoch: 3, LastSeq: 2, Messages: said("1", "2"), Tail: 5}), uint64(7))
 	for _, data := range corrupt {
 		f.Add(data, uint64(1))
 	}
@@ -82,8 +82,14 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if read.sequence != sequence || uint64(len(read.Messages)) > read.LastSeq {
-			t.Errorf("decode gave entry %d with %d messages up to %d", read.sequence, len(read.Messages), read.LastSeq)
+		if read.sequence != sequence || uint64(len(read.Messages)) > read.LastSeq || read.size != len(data) {
+			t.Errorf("decode gave entry %d of %d bytes with %d messages up to %d", read.sequence, read.size, len(read.Messages), read.LastSeq)
+		}
+		if read.tail() > 0 && read.tail() >= sequence {
+			t.Errorf("entry %d has its tail at %d", sequence, read.tail())
+		}
+		if read.firstSeq()+uint64(len(read.Messages)) != read.LastSeq+1 {
+			t.Errorf("an entry up to %d with %d messages begins with %d", read.LastSeq, len(read.Messages), read.firstSeq())
 		}
 		for _, m := range read.Messages {
 			if m == nil {

@@ -23,28 +23,38 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for an event on a busy machine.
 const patience = 30 * time.Second
 
-// all is more history than any test has.
-const all = 1 << 20
-
 var dragons = guildhall.Group{Kind: "guild", ID: "dragons"}
 
 // bench is a log on a NATS of its own: one node, or a cluster.
 type bench struct {
 	*Log
-	t     *testing.T
-	ctx   context.Context    // of the test
-	nodes *brokerlocal.Nodes // nil with one node
+	t        *testing.T
+	ctx      context.Context    // of the test
+	nodes    *brokerlocal.Nodes // nil with one node
+	replicas int
 }
 
 // setup opens a log on one node.
 func setup(t *testing.T) *bench {
+	t.Helper()
+	return setupOf(t, 0)
+}
+
+// setupOf opens one of so many streams; 0 means the default.
+func setupOf(t *testing.T, streams int) *bench {
+	t.Helper()
+	return newBench(t, startOne(t), Config{Replicas: 1, Streams: streams})
+}
+
+// startOne starts one node, in which there is nothing, and gives its URL.
+func startOne(t *testing.T) string {
 	t.Helper()
 	server, err := brokerlocal.Start(brokerlocal.Config{Folder: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	return newBench(t, server.URL(), 1)
+	return server.URL()
 }
 
 // oneCluster has clusters follow one another: two at once on a small machine elect for ever.
@@ -53,6 +63,12 @@ var oneCluster sync.Mutex
 // setupNodes opens a log on three nodes.
 func setupNodes(t *testing.T) *bench {
 	t.Helper()
+	return setupNodesOf(t, 0)
+}
+
+// setupNodesOf opens one of so many streams on three nodes; 0 means the default.
+func setupNodesOf(t *testing.T, streams int) *bench {
+	t.Helper()
 	oneCluster.Lock()
 	t.Cleanup(oneCluster.Unlock)
 	nodes, err := brokerlocal.StartNodes(t.TempDir(), 3)
@@ -60,7 +76,7 @@ func setupNodes(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(nodes.Stop)
-	b := newBench(t, nodes.URL(), 3)
+	b := newBench(t, nodes.URL(), Config{Replicas: 3, Streams: streams})
 	b.nodes = nodes
 	return b
 }
@@ -68,26 +84,32 @@ func setupNodes(t *testing.T) *bench {
 // onBoth runs a test on one node and on three.
 func onBoth(t *testing.T, test func(t *testing.T, b *bench)) {
 	t.Helper()
-	t.Run("one node", func(t *testing.T) { t.Parallel(); test(t, setup(t)) })
-	t.Run("three nodes", func(t *testing.T) { t.Parallel(); test(t, setupNodes(t)) })
+	onBothOf(t, 0, test)
 }
 
-func newBench(t *testing.T, url string, replicas int) *bench {
+// onBothOf does it with a log of so many streams; 0 means the default.
+func onBothOf(t *testing.T, streams int, test func(t *testing.T, b *bench)) {
+	t.Helper()
+	t.Run("one node", func(t *testing.T) { t.Parallel(); test(t, setupOf(t, streams)) })
+	t.Run("three nodes", func(t *testing.T) { t.Parallel(); test(t, setupNodesOf(t, streams)) })
+}
+
+func newBench(t *testing.T, url string, config Config) *bench {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	t.Cleanup(cancel)
-	log, err := Open(ctx, connect(t, url), Config{Replicas: replicas})
+	log, err := Open(ctx, connect(t, url), config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bench{Log: log, t: t, ctx: ctx}
+	return &bench{Log: log, t: t, ctx: ctx, replicas: config.Replicas}
 }
 
 // connect connects as a service does.
 func connect(t *testing.T, url string) jetstream.JetStream {
 	t.Helper()
 	config := broker.Config{NATS: url, NATSTimeout: patience}
-	conn, js, err := broker.Connect(config, "test", slog.New(slog.DiscardHandler))
+	conn, js, err := broker.Connect(config, "test", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,10 +117,13 @@ func connect(t *testing.T, url string) jetstream.JetStream {
 	return js
 }
 
+// stream is where dragons are.
+func (b *bench) stream() jetstream.Stream { return b.place(dragons).stream }
+
 // open opens the log of dragons for an epoch, which must succeed.
-func (b *bench) open(epoch guildhall.Epoch, history int) (*Writer, []*guildhallv1.Message) {
+func (b *bench) open(epoch guildhall.Epoch) (*Writer, []*guildhallv1.Message) {
 	b.t.Helper()
-	writer, messages, err := b.Open(b.ctx, dragons, epoch, history)
+	writer, messages, err := b.Open(b.ctx, dragons, epoch)
 	if err != nil {
 		b.t.Fatalf("Open at epoch %d: %v", epoch, err)
 	}
@@ -125,20 +150,20 @@ func said(ids ...string) []*guildhallv1.Message {
 // entries reads every entry of dragons straight from the stream, in order.
 func (b *bench) entries() []entry {
 	b.t.Helper()
-	info, err := b.stream.Info(b.ctx)
+	info, err := b.stream().Info(b.ctx)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	var list []entry
 	for sequence := info.State.FirstSeq; sequence <= info.State.LastSeq; sequence++ {
-		raw, err := b.stream.GetMsg(b.ctx, sequence)
-		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && raw.Subject != subject(dragons) {
+		raw, err := b.stream().GetMsg(b.ctx, sequence)
+		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && raw.Subject != b.place(dragons).subject {
 			continue
 		}
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		read, err := decode(raw.Data, sequence)
+		read, err := decodeRaw(raw)
 		if err != nil {
 			b.t.Fatal(err)
 		}

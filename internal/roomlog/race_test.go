@@ -28,7 +28,7 @@ func TestAppendsRaceBarriers(t *testing.T) {
 			all.Go(func() {
 				for range rounds {
 					epoch := guildhall.Epoch(epochs.Add(1))
-					writer, _, err := b.Open(b.ctx, dragons, epoch, 10)
+					writer, _, err := b.Open(b.ctx, dragons, epoch)
 					if errors.Is(err, ErrFenced) {
 						continue
 					}
@@ -104,7 +104,7 @@ func TestOneOpens(t *testing.T) {
 		var all sync.WaitGroup
 		for n := range writers {
 			all.Go(func() {
-				writer, _, err := b.Open(b.ctx, dragons, guildhall.Epoch(n+1), 0)
+				writer, _, err := b.Open(b.ctx, dragons, guildhall.Epoch(n+1))
 				if err != nil && !errors.Is(err, ErrFenced) {
 					t.Errorf("Open at epoch %d: %v", n+1, err)
 				}

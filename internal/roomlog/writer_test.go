@@ -12,11 +12,11 @@ import (
 func TestGroupWithoutLog(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	writer, messages := b.open(1, all)
+	writer, messages := b.open(1)
 	if len(messages) != 0 || writer.LastSeq() != 0 {
 		t.Errorf("a new log has %d messages up to number %d", len(messages), writer.LastSeq())
 	}
-	_, messages = b.open(2, all) // now there is a barrier and nothing else
+	_, messages = b.open(2) // now there is a barrier and nothing else
 	b.checkIDs("a log of barriers", messages)
 }
 
@@ -25,7 +25,7 @@ func TestNumbersHaveNoGaps(t *testing.T) {
 	b := setup(t)
 	number := 0
 	for epoch := range guildhall.Epoch(4) {
-		writer, messages := b.open(10+epoch/2, all) // every epoch is opened twice
+		writer, messages := b.open(10 + epoch/2) // every epoch is opened twice
 		if len(messages) != number || int(writer.LastSeq()) != number {
 			t.Fatalf("opening %d gives %d messages up to number %d, want %d", epoch, len(messages), writer.LastSeq(), number)
 		}
@@ -50,9 +50,9 @@ func TestNumbersHaveNoGaps(t *testing.T) {
 func TestOlderWriterIsFenced(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	old, _ := b.open(1, all)
+	old, _ := b.open(1)
 	b.say(old, "1", "2")
-	young, messages := b.open(2, all)
+	young, messages := b.open(2)
 	b.checkIDs("what the younger reads", messages, "1", "2")
 	for range 2 { // it is final
 		if err := old.Append(b.ctx, said("lost")); !errors.Is(err, ErrFenced) {
@@ -69,9 +69,9 @@ func TestOlderWriterIsFenced(t *testing.T) {
 func TestOlderEpochCannotOpen(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	young, _ := b.open(7, all)
+	young, _ := b.open(7)
 	for epoch := range guildhall.Epoch(7) {
-		if _, _, err := b.Open(b.ctx, dragons, epoch, all); !errors.Is(err, ErrFenced) {
+		if _, _, err := b.Open(b.ctx, dragons, epoch); !errors.Is(err, ErrFenced) {
 			t.Errorf("Open at epoch %d under 7: %v, want ErrFenced", epoch, err)
 		}
 	}
@@ -84,16 +84,16 @@ func TestOlderEpochCannotOpen(t *testing.T) {
 func TestGroupsDoNotTouchOneAnother(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	mine, _ := b.open(1, all)
+	mine, _ := b.open(1)
 	for i, id := range []string{"dragon", "dragons2", "drag.ons", "*", ">", "Dragons"} {
-		other, messages, err := b.Open(b.ctx, guildhall.Group{Kind: "guild", ID: id}, guildhall.Epoch(50+i), all)
+		other, messages, err := b.Open(b.ctx, guildhall.Group{Kind: "guild", ID: id}, guildhall.Epoch(50+i))
 		if err != nil || len(messages) != 0 {
 			t.Fatalf("Open of group %s: %d messages, %v", id, len(messages), err)
 		}
 		b.say(other, "other")
 		b.say(mine, "mine")
 	}
-	_, messages := b.open(1, all)
+	_, messages := b.open(1)
 	b.checkIDs("dragons", messages, "mine", "mine", "mine", "mine", "mine", "mine")
 }
 
@@ -102,7 +102,7 @@ func TestGroupsDoNotTouchOneAnother(t *testing.T) {
 func TestAppendAgainSaysItOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	writer, _ := b.open(1, all)
+	writer, _ := b.open(1)
 	b.say(writer, "1")
 	lost := *writer
 	b.say(&lost, "2", "3")
@@ -117,7 +117,7 @@ func TestAppendAgainSaysItOnce(t *testing.T) {
 func TestAppendAgainAfterItWasNotSent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	writer, _ := b.open(1, all)
+	writer, _ := b.open(1)
 	gone, cancel := context.WithCancel(b.ctx)
 	cancel()
 	batch := said("1", "2")
@@ -139,10 +139,10 @@ func TestAppendAgainAfterItWasNotSent(t *testing.T) {
 func TestAppendAgainBehindBarrierIsFenced(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	old, _ := b.open(1, all)
+	old, _ := b.open(1)
 	lost := *old
 	b.say(&lost, "1")
-	_, messages := b.open(2, all)
+	_, messages := b.open(2)
 	b.checkIDs("what the younger reads", messages, "1")
 	if err := old.Append(b.ctx, said("1")); !errors.Is(err, ErrFenced) {
 		t.Errorf("Append: %v, want ErrFenced", err)
@@ -154,7 +154,7 @@ func TestAppendAgainBehindBarrierIsFenced(t *testing.T) {
 func TestEntryOfAnotherIsNotTakenForItsOwn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	first, _ := b.open(1, all)
+	first, _ := b.open(1)
 	second := *first
 	b.say(&second, "second")
 	if err := first.Append(b.ctx, said("first")); err == nil {
@@ -166,8 +166,8 @@ func TestEntryOfAnotherIsNotTakenForItsOwn(t *testing.T) {
 func TestOldWriterOfSameEpochCannotAppend(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	old, _ := b.open(1, all)
-	young, _ := b.open(1, all)
+	old, _ := b.open(1)
+	young, _ := b.open(1)
 	if err := old.Append(b.ctx, said("lost")); err == nil {
 		t.Error("a writer appends behind the barrier of another of its epoch")
 	}
@@ -175,56 +175,16 @@ func TestOldWriterOfSameEpochCannotAppend(t *testing.T) {
 	b.checkIDs("the log", b.checkEntries(), "1")
 }
 
-func TestHistoryLimit(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	writer, _ := b.open(1, all)
-	b.say(writer, "1", "2", "3")
-	b.say(writer, "4")
-	b.say(writer, "5", "6")
-	want := []string{"1", "2", "3", "4", "5", "6"}
-	for most := range 8 {
-		_, messages := b.open(1, most)
-		b.checkIDs(fmt.Sprintf("history of %d", most), messages, want[max(0, 6-most):]...)
-	}
-}
-
-func TestHistoryBeyondRetention(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	writer, _ := b.open(1, all)
-	const entries = entriesPerGroup + 50
-	for n := range entries {
-		b.say(writer, fmt.Sprint(n+1))
-	}
-	young, messages := b.open(2, all)
-	if young.LastSeq() != entries || len(messages) == 0 || len(messages) > entriesPerGroup {
-		t.Fatalf("%d messages up to number %d, want about %d up to %d", len(messages), young.LastSeq(), entriesPerGroup, entries)
-	}
-	if last := messages[len(messages)-1]; last.Seq != entries || last.Id != fmt.Sprint(entries) {
-		t.Errorf("history ends with number %d, want %d", last.Seq, entries)
-	}
-	for i, m := range messages {
-		if want := uint64(entries - len(messages) + i + 1); m.Seq != want {
-			t.Fatalf("message %d of history has number %d, want %d", i, m.Seq, want)
-		}
-	}
-	b.say(young, "next")
-	if young.LastSeq() != entries+1 {
-		t.Errorf("numbers go on with %d, want %d", young.LastSeq(), entries+1)
-	}
-}
-
 func TestReadingLeavesNoConsumer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	writer, _ := b.open(1, all)
+	writer, _ := b.open(1)
 	b.say(writer, "1")
 	for range 20 {
-		b.open(1, all)
+		b.open(1)
 	}
 	for left := 1; left > 0; { // NATS drops them by itself
-		info, err := b.stream.Info(b.ctx)
+		info, err := b.stream().Info(b.ctx)
 		if err != nil {
 			t.Fatalf("20 readings left %d consumers in NATS: %v", left, err)
 		}
@@ -236,17 +196,17 @@ func TestReadingLeavesNoConsumer(t *testing.T) {
 func TestVisitsDoNotEraseTheLog(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	w, _ := b.open(1, all)
+	w, _ := b.open(1)
 	for n := range 10 {
 		b.say(w, fmt.Sprint("m", n))
 	}
 	for range 50 {
-		b.open(2, 1)
+		b.open(2)
 	}
 	if entries := b.entries(); len(entries) != 12 { // a barrier, ten messages, and the last barrier
 		t.Errorf("50 visits left %d entries, want 12", len(entries))
 	}
-	if _, messages := b.open(3, all); len(messages) != 10 {
+	if _, messages := b.open(3); len(messages) != 10 {
 		t.Errorf("10 messages were said, %d are left", len(messages))
 	}
 }

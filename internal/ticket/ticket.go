@@ -38,12 +38,15 @@ type Details struct {
 	Inbox string
 	// ExpiresAt is when nobody waits for it any more.
 	ExpiresAt time.Time
+	// Traceparent is the trace in which it was filed, as package tracing writes it; empty if there is none.
+	Traceparent string
 }
 
 // New makes the ticket of a group.
 func New(details Details, shards int) (*pb.Ticket, error) {
 	extensions, err := pack(&guildhallv1.TicketDetails{
 		Group: details.Group.String(), Inbox: details.Inbox, ExpiresAt: timestamppb.New(details.ExpiresAt),
+		Traceparent: details.Traceparent,
 	})
 	if err != nil {
 		return nil, err
@@ -68,7 +71,20 @@ func Read(ticket *pb.Ticket) (Details, error) {
 	if err != nil {
 		return Details{}, fmt.Errorf("ticket %s: %w", ticket.GetId(), err)
 	}
-	return Details{Group: group, Inbox: details.GetInbox(), ExpiresAt: details.GetExpiresAt().AsTime()}, nil
+	return Details{
+		Group: group, Inbox: details.GetInbox(), ExpiresAt: details.GetExpiresAt().AsTime(), Traceparent: details.GetTraceparent(),
+	}, nil
+}
+
+// Traceparents gives the traces in which tickets were filed, without those that have none.
+func Traceparents(tickets []*pb.Ticket) []string {
+	var traces []string
+	for _, t := range tickets {
+		if details, err := Read(t); err == nil && details.Traceparent != "" {
+			traces = append(traces, details.Traceparent)
+		}
+	}
+	return traces
 }
 
 // Profile makes the match profile of one shard of a kind.

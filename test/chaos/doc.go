@@ -9,6 +9,12 @@
 //	make chaos                       # ten minutes, 1,000 players
 //	go test ./test/chaos -run TestChaos -v -timeout 30m -chaos.for=10m -chaos.seed=7 -chaos.only="pause host,kill nats"
 //
+// Open Match is the stand-in, or a real one whose addresses are given, used by nobody else; its processes are paused as the
+// stand-in is if their ids are given, separated by commas:
+//
+//	GUILDHALL_TEST_OPENMATCH_FRONTEND, _BACKEND, _QUERY   host:port of each service
+//	GUILDHALL_TEST_OPENMATCH_PIDS                         of all its services, or of its one process
+//
 // # Why what is checked is enough
 //
 // Two rooms in which people talk at the same time would be two hosts that both take what is said, or both show it. The

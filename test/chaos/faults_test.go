@@ -58,7 +58,7 @@ var faultKinds = kinds{
 		return pauseService("pause frontend", pick(r, w.frontends), howLong(r))
 	},
 	"pause matchfunction": func(w *town, r *rand.Rand) *fault { return pauseService("pause matchfunction", w.function, howLong(r)) },
-	"pause openmatch":     func(w *town, r *rand.Rand) *fault { return pauseService("pause openmatch", w.openmatch, howLong(r)) },
+	"pause openmatch":     pauseOpenMatch,
 	"pause nats": func(w *town, r *rand.Rand) *fault {
 		f := pauseService("pause nats", pick(r, w.brokers.nodes), howLong(r))
 		f.locks = append(f.locks, natsLock)

@@ -15,8 +15,8 @@ import (
 
 // What the product calls things in NATS. They are written out here, for the check shares no code with what it checks.
 const (
-	logStream    = "guildhall_log"
-	logSubjects  = "guildhall.log."
+	logStreams   = "guildhall_log_" // and a number
+	logSubjects  = "guildhall.log." // the number, a dot, the group
 	claimsBucket = "guildhall_claims"
 )
 
@@ -32,39 +32,56 @@ func (w *town) connect() (*nats.Conn, jetstream.JetStream, error) {
 
 // readLog reads back what NATS has of every group, entry by entry.
 func readLog(ctx context.Context, js jetstream.JetStream) (map[string][]entry, error) {
-	stream, err := js.Stream(ctx, logStream)
+	log := map[string][]entry{}
+	names := js.StreamNames(ctx)
+	for name := range names.Name() {
+		if !strings.HasPrefix(name, logStreams) {
+			continue
+		}
+		if err := readLogStream(ctx, js, name, log); err != nil {
+			return nil, err
+		}
+	}
+	if err := names.Err(); err != nil {
+		return nil, fmt.Errorf("listing the streams of the log: %w", err)
+	}
+	return log, nil
+}
+
+// readLogStream reads the groups of one stream into log.
+func readLogStream(ctx context.Context, js jetstream.JetStream, name string, log map[string][]entry) error {
+	stream, err := js.Stream(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("the log: %w", err)
+		return fmt.Errorf("the log: %w", err)
 	}
 	want := stream.CachedInfo().State
-	log := map[string][]entry{}
 	if want.Msgs == 0 {
-		return log, nil
+		return nil
 	}
 	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
 	if err != nil {
-		return nil, fmt.Errorf("reading the log: %w", err)
+		return fmt.Errorf("reading the log: %w", err)
 	}
 	feed, err := consumer.Messages()
 	if err != nil {
-		return nil, fmt.Errorf("reading the log: %w", err)
+		return fmt.Errorf("reading the log: %w", err)
 	}
 	defer feed.Stop()
 	for read := uint64(1); ; read++ {
 		message, err := feed.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return nil, fmt.Errorf("reading the log, %d entries of %d: %w", read-1, want.Msgs, err)
+			return fmt.Errorf("reading the log, %d entries of %d: %w", read-1, want.Msgs, err)
 		}
 		group, e, err := decodeEntry(message)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		log[group] = append(log[group], e)
 		if e.Sequence >= want.LastSeq {
 			if read != want.Msgs {
-				return nil, fmt.Errorf("the log has %d entries and gives %d", want.Msgs, read)
+				return fmt.Errorf("the log has %d entries and gives %d", want.Msgs, read)
 			}
-			return log, nil
+			return nil
 		}
 	}
 }
@@ -78,7 +95,8 @@ func decodeEntry(message jetstream.Msg) (group string, e entry, err error) {
 	if err := proto.Unmarshal(message.Data(), &decoded); err != nil {
 		return "", entry{}, fmt.Errorf("entry %d of the log: %w", meta.Sequence.Stream, err)
 	}
-	named, err := guildhall.ParseGroupKey(strings.TrimPrefix(message.Subject(), logSubjects))
+	_, key, _ := strings.Cut(strings.TrimPrefix(message.Subject(), logSubjects), ".")
+	named, err := guildhall.ParseGroupKey(key)
 	if err != nil {
 		return "", entry{}, fmt.Errorf("entry %d of the log: %w", meta.Sequence.Stream, err)
 	}

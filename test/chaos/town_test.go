@@ -3,12 +3,12 @@ package chaos
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,15 +39,16 @@ type town struct {
 	ports  *ports
 	keys   keys
 
-	brokers     *brokers
-	openmatch   *service
-	openmatchAt openMatchSettings
-	function    *service
-	functionAt  string // what Open Match calls
-	directors   []*service
-	frontends   []*service
-	fleet       *fleet
-	gate        *balancer
+	brokers       *brokers
+	openmatch     *service // nil if it is a real one
+	openmatchAt   openMatchSettings
+	openmatchPIDs []int // of a real one, to be paused
+	function      *service
+	functionAt    string // what Open Match calls
+	directors     []*service
+	frontends     []*service
+	fleet         *fleet
+	gate          *balancer
 
 	// The cables of a process, by its name.
 	nats      map[string][]*cable // to the nodes of NATS
@@ -106,7 +107,7 @@ func folderOf(t *testing.T) string {
 
 func (w *town) build() error {
 	for _, step := range []func() error{
-		w.buildKeys, w.buildBrokers, w.buildOpenMatch, w.buildFleet, w.buildDirectors, w.buildFrontends,
+		w.buildKeys, w.buildBrokers, w.buildOpenMatch, w.buildFunction, w.buildFleet, w.buildDirectors, w.buildFrontends,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -148,23 +149,14 @@ func (w *town) addresses(n int) ([]string, error) {
 	return list, nil
 }
 
-// buildOpenMatch makes Open Match and the match function that it calls.
-func (w *town) buildOpenMatch() error {
-	at, err := w.addresses(6)
+// buildFunction makes the match function that Open Match calls.
+func (w *town) buildFunction() error {
+	at, err := w.addresses(2)
 	if err != nil {
 		return err
 	}
-	settings := openMatchSettings{Frontend: at[0], Backend: at[1], Query: at[2], Admin: at[3]}
-	encoded, err := json.Marshal(settings)
-	if err != nil {
-		return err
-	}
-	w.openmatch = newService(w.folder, roleOpenMatch, settings.Admin, func() (*exec.Cmd, error) {
-		return self(roleOpenMatch, settingsVariable+"="+string(encoded))
-	})
-	w.openmatchAt = settings
-	c := matchfunction.Config{Common: w.common(at[4]), Listen: at[5]}
-	if c.OpenmatchQuery, err = w.cable(w.openpaths, roleMatchFunction, settings.Query); err != nil {
+	c := matchfunction.Config{Common: w.common(at[0]), Listen: at[1]}
+	if c.OpenmatchQuery, err = w.cable(w.openpaths, roleMatchFunction, w.openmatchAt.Query); err != nil {
 		return err
 	}
 	if w.functionAt, err = w.cable(w.openpaths, roleMatchFunction, c.Listen); err != nil {
@@ -277,17 +269,17 @@ func (w *town) services() []*service {
 	if w.brokers != nil {
 		all = append(all, w.brokers.nodes...)
 	}
-	for _, s := range []*service{w.openmatch, w.function} {
-		if s != nil {
-			all = append(all, s)
-		}
-	}
-	return append(append(all, w.directors...), w.frontends...)
+	return append(append(append(all, w.matching()...), w.directors...), w.frontends...)
+}
+
+// matching lists the processes that make matches.
+func (w *town) matching() []*service {
+	return slices.DeleteFunc([]*service{w.openmatch, w.function}, func(s *service) bool { return s == nil })
 }
 
 // start starts all parts in the order in which they need one another.
 func (w *town) start(ctx context.Context) error {
-	for _, parts := range [][]*service{w.brokers.nodes, {w.openmatch, w.function}, w.directors, w.frontends} {
+	for _, parts := range [][]*service{w.brokers.nodes, w.matching(), w.directors, w.frontends} {
 		for _, s := range parts {
 			if err := s.start(); err != nil {
 				return err

@@ -12,14 +12,17 @@ import (
 
 // BenchmarkEnterFirst is Enter by the first player of a group: ticket, match, placement, OpenRoom, assignment.
 func BenchmarkEnterFirst(b *testing.B) {
-	benchmarkEnter(b, func(*testing.B, *bundle) func() guildhall.Group {
-		return func() guildhall.Group { return (&bundle{}).group("party") }
-	})
+	benchmarkEnter(b, server, newParties)
+}
+
+// newParties gives a party that nobody has been in, each time.
+func newParties(_ *testing.B, at *bundle) func() guildhall.Group {
+	return func() guildhall.Group { return at.group("party") }
 }
 
 // BenchmarkEnterLive is Enter by a player whose group's room is live: claim and pass.
 func BenchmarkEnterLive(b *testing.B) {
-	benchmarkEnter(b, func(b *testing.B, at *bundle) func() guildhall.Group {
+	benchmarkEnter(b, server, func(b *testing.B, at *bundle) func() guildhall.Group {
 		group := at.group("guild")
 		room, err := client.Join(at.ctx, client.Config{Server: at.server, Token: at.token("p0", group), HTTPClient: players}, group)
 		if err != nil {
@@ -44,7 +47,8 @@ func BenchmarkEnterLive(b *testing.B) {
 }
 
 // benchmarkEnter enters one after the other, and reports the percentiles that players feel.
-func benchmarkEnter(b *testing.B, prepare func(*testing.B, *bundle) func() guildhall.Group) {
+func benchmarkEnter(b *testing.B, server string, prepare func(*testing.B, *bundle) func() guildhall.Group) {
+	b.Helper()
 	at := &bundle{t: b, ctx: context.WithoutCancel(b.Context()), server: server} // cleanup still calls
 	next := prepare(b, at)
 	groups := make([]guildhall.Group, b.N)

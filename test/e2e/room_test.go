@@ -95,15 +95,7 @@ func TestKilledHostComesBackElsewhere(t *testing.T) {
 		t.Skip("the hosts of the installation at " + server + " are not processes of this machine")
 	}
 	setup(t)
-	own, stop, err := start(embedded.Config{Hosts: 2}) // a host of its own, for others would lose theirs
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("stopping: %v", err)
-		}
-	})
+	own := startOwn(t, embedded.Config{Hosts: 2}) // a host of its own, for others would lose theirs
 	b := setupAt(t, own.URL())
 	group := b.group("guild")
 	p1, p2 := b.join("p1", group), b.join("p2", group)
@@ -154,15 +146,7 @@ func TestIdleRoomAndHostGoAway(t *testing.T) {
 	config.Director.Headroom = director.NoHeadroom // which would keep the host
 	config.Host.HostIdleGrace = 200 * time.Millisecond
 	config.Host.Kinds = guildhall.Kinds{"guild": {Capacity: 10, IdleGrace: 100 * time.Millisecond, History: 10}}
-	own, stop, err := start(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("stopping: %v", err)
-		}
-	})
+	own := startOwn(t, config)
 	b := setupAt(t, own.URL())
 	group := b.group("guild")
 	p := b.join("p1", group)
@@ -192,15 +176,7 @@ func TestTheFirstGroupFindsAHost(t *testing.T) {
 	setup(t)
 	config := embedded.Config{Hosts: 1}
 	config.Host.HostIdleGrace = time.Second
-	own, stop, err := start(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("stopping: %v", err)
-		}
-	})
+	own := startOwn(t, config)
 	b := setupAt(t, own.URL())
 	var waiting *guildhallv1.Host
 	allocated := func() bool {

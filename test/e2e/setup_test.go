@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,6 +125,37 @@ func setup(t *testing.T) *bundle {
 	t.Helper()
 	t.Parallel()
 	return setupAt(t, server)
+}
+
+// The variables that give installations of single tests a real Open Match, which nobody else uses.
+const (
+	openmatchFrontend = "GUILDHALL_TEST_OPENMATCH_FRONTEND"
+	openmatchBackend  = "GUILDHALL_TEST_OPENMATCH_BACKEND"
+	openmatchQuery    = "GUILDHALL_TEST_OPENMATCH_QUERY"
+)
+
+// realOpenMatch is held by the installation that uses the real one: two would take each other's tickets.
+var realOpenMatch sync.Mutex
+
+// startOwn starts an installation for one test alone, which ends with it.
+func startOwn(t testing.TB, config embedded.Config) *embedded.Stack {
+	t.Helper()
+	if os.Getenv(openmatchFrontend) != "" && config.OpenmatchFrontend == "" {
+		config.OpenmatchFrontend, config.OpenmatchBackend = os.Getenv(openmatchFrontend), os.Getenv(openmatchBackend)
+		config.OpenmatchQuery = os.Getenv(openmatchQuery)
+		realOpenMatch.Lock()
+		t.Cleanup(realOpenMatch.Unlock)
+	}
+	own, stop, err := start(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	})
+	return own
 }
 
 func setupAt(t *testing.T, server string) *bundle {

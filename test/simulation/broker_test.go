@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +17,6 @@ import (
 type broker struct {
 	world   *world
 	streams map[string]*stream
-	watches []*watch
 }
 
 // stream is one stream. Of a bucket it keeps one message for each subject.
@@ -24,9 +25,12 @@ type stream struct {
 	prefix   string // of its subjects
 	isBucket bool
 	ttl      time.Duration // of messages; 0 is for ever
+	metadata map[string]string
 	last     uint64
 	subjects map[string][]message
 	past     map[string][]message // all that ever was, for reads that lag
+	owners   map[uint64]string    // the subject of each sequence, of what is no bucket
+	watches  []*watch
 }
 
 // message is one message of a stream.
@@ -36,6 +40,7 @@ type message struct {
 	data     []byte
 	op       jetstream.KeyValueOp
 	stored   time.Time
+	said     int // how many messages an entry of the log has
 }
 
 // watch is somebody watching a bucket.
@@ -46,6 +51,9 @@ type watch struct {
 	last    time.Duration // when the last update arrives
 	broken  bool
 }
+
+// watchAhead is how many updates may arrive that a watcher has not read yet.
+const watchAhead = 4096
 
 // markerTTL is how long it is remembered that a key was deleted.
 const markerTTL = 20 * time.Second
@@ -58,7 +66,7 @@ func (b *broker) open(name, prefix string, isBucket bool, ttl time.Duration) *st
 	if s == nil {
 		s = &stream{
 			name: name, prefix: prefix, isBucket: isBucket, ttl: ttl,
-			subjects: map[string][]message{}, past: map[string][]message{},
+			subjects: map[string][]message{}, past: map[string][]message{}, owners: map[uint64]string{},
 		}
 		b.streams[name] = s
 	}
@@ -77,21 +85,52 @@ func (b *broker) find(subject string) *stream {
 
 // end gives the last message of a subject, a marker included.
 func (s *stream) end(subject string) message {
-	if kept := s.subjects[subject]; len(kept) > 0 {
-		return kept[len(kept)-1]
+	if strings.HasSuffix(subject, "*") {
+		return lastOf(s.matching(subject))
 	}
-	return message{}
+	return lastOf(s.subjects[subject])
 }
 
 // endBefore gives what end gave at an instant.
 func (s *stream) endBefore(subject string, then time.Time) message {
-	var found message
-	for _, m := range s.past[subject] {
-		if m.stored.Before(then) {
-			found = m
+	return lastOf(before(s.past[subject], then))
+}
+
+func lastOf(messages []message) message {
+	if len(messages) == 0 {
+		return message{}
+	}
+	return messages[len(messages)-1]
+}
+
+// before gives those of messages that were stored before an instant.
+func before(messages []message, then time.Time) []message {
+	n := 0
+	for n < len(messages) && messages[n].stored.Before(then) {
+		n++
+	}
+	return messages[:n]
+}
+
+// matching gives what is kept of a subject, or of all that begin as it does before a final star.
+func (s *stream) matching(subject string) []message {
+	prefix, isWild := strings.CutSuffix(subject, "*")
+	if !isWild {
+		return slices.Clone(s.subjects[subject])
+	}
+	var found []message
+	for each, kept := range s.subjects {
+		if strings.HasPrefix(each, prefix) {
+			found = append(found, kept...)
 		}
 	}
+	sortBySequence(found)
 	return found
+}
+
+// drop drops messages of a subject.
+func (s *stream) drop(subject string, is func(message) bool) {
+	s.subjects[subject] = slices.DeleteFunc(slices.Clone(s.subjects[subject]), is)
 }
 
 var errWrongSequence = &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence, Description: "wrong last sequence"}
@@ -118,11 +157,17 @@ func (b *broker) publish(from *process, m *nats.Msg) (uint64, error) {
 	if n := b.world.variant.losesAppends; n > 0 && !s.isBucket && b.world.rng.IntN(n) == 0 {
 		return s.last + 1, nil
 	}
-	if entry, ok := entryOf(m); ok && b.world.variant.noBarrier && len(entry.GetMessages()) == 0 {
+	entry, isEntry := entryOf(m)
+	if isEntry && b.world.variant.noBarrier && len(entry.GetMessages()) == 0 {
 		return s.end(m.Subject).sequence, nil
 	}
 	b.world.judge.published(from, s, m)
-	return b.store(s, m.Subject, m.Data, op), nil
+	sequence := b.store(s, m.Subject, m.Data, op)
+	if isEntry {
+		kept := s.subjects[m.Subject]
+		kept[len(kept)-1].said = len(entry.GetMessages())
+	}
+	return sequence, nil
 }
 
 // store stores a message and tells those who watch.
@@ -135,6 +180,8 @@ func (b *broker) store(s *stream, subject string, data []byte, op jetstream.KeyV
 	if s.isBucket {
 		b.world.judge.stored(s, s.end(subject), m)
 		s.subjects[subject] = nil
+	} else {
+		s.owners[m.sequence] = subject
 	}
 	s.subjects[subject] = append(s.subjects[subject], m)
 	s.past[subject] = append(s.past[subject], m)
@@ -172,7 +219,30 @@ func (b *broker) read(s *stream, subject string) message {
 	return s.end(subject)
 }
 
-// bucketNow gives all that a bucket holds, in the order of its writing.
+// readNext gives the first message of a subject at or behind a sequence, or what it was a moment ago while reads lag.
+func (b *broker) readNext(s *stream, subject string, sequence uint64) message {
+	kept := s.matching(subject)
+	if b.world.is(staleNATS) && b.world.rng.IntN(2) == 0 {
+		kept = before(s.past[subject], time.Now().Add(-b.world.between(0, 20*time.Second)))
+	}
+	for _, m := range kept {
+		if m.sequence >= sequence {
+			return m
+		}
+	}
+	return message{}
+}
+
+// readAll gives what a reader of a subject is given: while reads lag, also what was dropped, for the node that feeds it has
+// yet to hear of that.
+func (b *broker) readAll(s *stream, subject string) []message {
+	if b.world.is(staleNATS) && b.world.rng.IntN(2) == 0 && len(s.past[subject]) > 0 {
+		return slices.Clone(s.past[subject])
+	}
+	return s.matching(subject)
+}
+
+// now gives all that a bucket holds, in the order of its writing.
 func (s *stream) now() []message {
 	var all []message
 	for _, kept := range s.subjects {
@@ -184,25 +254,26 @@ func (s *stream) now() []message {
 
 // watchAll begins a watch; what is there already comes first, then nil.
 func (b *broker) watchAll(p *process, s *stream) *watch {
-	w := &watch{process: p, stream: s, updates: make(chan jetstream.KeyValueEntry, 4096)}
-	for _, m := range s.now() {
+	w := b.readBucket(p, s)
+	s.watches = append(s.watches, w)
+	return w
+}
+
+// readBucket is a watch that ends when all that is there has been told.
+func (b *broker) readBucket(p *process, s *stream) *watch {
+	now := s.now()
+	w := &watch{process: p, stream: s, updates: make(chan jetstream.KeyValueEntry, len(now)+watchAhead)}
+	for _, m := range now {
 		w.updates <- m.entry(s)
 	}
 	w.updates <- nil
-	b.watches = append(b.watches, w)
 	return w
 }
 
 // tell tells those who watch a stream.
 func (b *broker) tell(s *stream, m message) {
-	for _, w := range b.watches {
-		if w.stream != s || w.broken {
-			continue
-		}
-		if w.process.dead {
-			w.broken = true
-			continue
-		}
+	s.watches = slices.DeleteFunc(s.watches, func(w *watch) bool { return w.broken || w.process.dead })
+	for _, w := range s.watches {
 		told := func() {
 			if !w.broken {
 				w.updates <- m.entry(s)
@@ -215,9 +286,11 @@ func (b *broker) tell(s *stream, m message) {
 // breakWatches ends the watches of a process, or of all: the connection was lost, and the process finds that out after
 // a while.
 func (b *broker) breakWatches(of *process) {
-	for _, w := range b.watches {
-		if of == nil || w.process == of {
-			b.breakWatch(w)
+	for _, name := range slices.Sorted(maps.Keys(b.streams)) {
+		for _, w := range b.streams[name].watches {
+			if of == nil || w.process == of {
+				b.breakWatch(w)
+			}
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (w *world) startDirector(number int) {
 // main is the life of a director. One that cannot begin is started again, as Kubernetes does.
 func (d *director) main() {
 	w := d.world
-	r, err := registry.Open(d.ctx, newClient(d.process), registry.Config{LeaseTTL: leaseTTL})
+	r, err := registry.Open(d.ctx, newClient(d.process), registry.Config{LeaseTTL: leaseTTL, Leases: true})
 	if err != nil {
 		w.issue(d.process, "could not start", func() {
 			if !d.dead {

@@ -4,10 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
-	"io"
+	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +16,7 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 	"github.com/guildhall-dev/guildhall/internal/roomlog"
+	"github.com/guildhall-dev/guildhall/internal/transport"
 	"github.com/guildhall-dev/guildhall/roomserver"
 )
 
@@ -24,7 +24,6 @@ const (
 	leaseTTL      = 3 * time.Second
 	roomIdleGrace = 2 * time.Second
 	hostIdleGrace = 3 * time.Second
-	roomsPerHost  = 2
 )
 
 // passKey signs all passes; the runs share it, for making one costs more than the rest of a start.
@@ -53,6 +52,7 @@ func (w *world) startHost(name string) {
 	h := &host{process: w.newProcess(name)}
 	h.life, h.term = context.WithCancel(h.ctx)
 	w.hosts = append(w.hosts, h)
+	w.named[name] = h
 	w.after(w.between(1, 50*time.Millisecond), func() { go h.main() })
 }
 
@@ -110,27 +110,20 @@ func (h *host) open() (*roomserver.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := roomlog.Open(h.ctx, client, roomlog.Config{})
+	log, err := roomlog.Open(h.ctx, client, roomlog.Config{Streams: logStreams})
 	if err != nil {
 		return nil, err
 	}
 	return roomserver.NewHost(roomserver.HostConfig{
-		Name: guildhall.HostName(h.name), Address: h.name, InternalAddress: h.name, Capacity: roomsPerHost,
+		Name: guildhall.HostName(h.name), Address: h.name, InternalAddress: h.name, Capacity: h.world.plan.roomsPerHost(),
 		Kinds:     guildhall.Kinds{"guild": {Capacity: 100, IdleGrace: roomIdleGrace, History: 500}},
 		IdleGrace: h.world.variant.hostIdleGrace(), BodyBytes: 4096, Registry: r, Log: log,
-		PassKeys: pass.PublicKeys{passKey.Public().(ed25519.PublicKey)},
+		PassKeys: func() pass.PublicKeys { return pass.PublicKeys{passKey.Public().(ed25519.PublicKey)} },
 	}), nil
 }
 
 // find gives a host by its name.
-func (w *world) find(name string) *host {
-	for _, h := range w.hosts {
-		if h.name == name {
-			return h
-		}
-	}
-	return nil
-}
+func (w *world) find(name string) *host { return w.named[name] }
 
 // serveInternal calls a method of HostService.
 func (w *world) serveInternal(name, method string, in proto.Message, answer func(any, error)) {
@@ -162,29 +155,34 @@ func serve(ctx context.Context, service guildhallv1.HostServiceServer, in proto.
 	return nil, status.Errorf(codes.Unimplemented, "%T", in)
 }
 
-// joined is a player's stream at a host, as gRPC gives it to the host. Frames arrive in order both ways.
+// joined is a player's stream at a host, as a transport gives it to the host. Frames arrive in order both ways.
 type joined struct {
-	grpc.ServerStream
 	host   *host
 	player *player
 	number int // of the player's connections
 	ctx    context.Context
 	cancel context.CancelFunc
 	frames chan *guildhallv1.JoinRequest
-	sent   int // frames, by the host
+
+	mu     sync.Mutex
+	sent   int           // guarded by mu; frames, by the host
+	closed chan struct{} // closed when the host has ended the stream
+	ending sync.Once
 
 	// Owned by the world.
 	broken           bool
 	toHost, toPlayer time.Duration // when the last frame arrives
 }
 
+var _ transport.Stream = (*joined)(nil)
+
 // join opens a stream at a host.
 func (h *host) join(s *joined) {
 	h.streams = append(h.streams, s)
-	service := h.host.RoomService()
+	serving := h.host
 	go func() {
-		_ = service.Join(s) // the stream's end is the same in every case
-		s.cancel()          // as gRPC does when the handler returns
+		serving.Serve(s)
+		s.cancel() // as a transport does when the handler returns
 		h.world.issue(h.process, s.name("frame end"), func() {
 			h.world.sendInOrder(h.process, s.player.process, &s.toPlayer, func() { s.player.streamEnded(s) })
 		})
@@ -195,35 +193,60 @@ func (s *joined) name(what string) string {
 	return fmt.Sprintf("%s/%d %s", s.player.name, s.number, what)
 }
 
-func (s *joined) Context() context.Context { return s.ctx }
+func (s *joined) IsJSON() bool { return false }
 
-func (s *joined) Recv() (*guildhallv1.JoinRequest, error) {
+func (s *joined) Receive() ([]byte, error) {
 	select {
-	case frame, open := <-s.frames:
-		if !open {
-			return nil, io.EOF
-		}
-		return frame, nil
-	case <-s.ctx.Done():
-		return nil, status.FromContextError(s.ctx.Err()).Err()
+	case <-s.closed:
+		return nil, transport.ErrEnded
+	default:
 	}
+	select {
+	case frame := <-s.frames:
+		return proto.Marshal(frame)
+	case <-s.closed:
+	case <-s.ctx.Done():
+	}
+	return nil, transport.ErrEnded
 }
 
-func (s *joined) Send(frame *guildhallv1.JoinResponse) error {
+func (s *joined) Send(frames [][]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
-		return status.FromContextError(s.ctx.Err()).Err()
+		return transport.ErrEnded
 	}
-	frame = proto.Clone(frame).(*guildhallv1.JoinResponse)
-	s.sent++
-	w := s.host.world
-	w.issue(s.host.process, s.name(fmt.Sprintf("frame %06d", s.sent)), func() {
-		w.judge.sent(s, frame)
-		if !s.broken {
-			w.sendInOrder(s.host.process, s.player.process, &s.toPlayer, func() { s.player.received(s, frame) })
+	for _, b := range frames {
+		frame := &guildhallv1.JoinResponse{}
+		if err := proto.Unmarshal(b, frame); err != nil {
+			return fmt.Errorf("a frame of the host: %w", err)
 		}
-	})
+		s.sent++
+		w := s.host.world
+		w.issue(s.host.process, s.name(fmt.Sprintf("frame %06d", s.sent)), func() {
+			w.judge.sent(s, frame)
+			if !s.broken {
+				w.sendInOrder(s.host.process, s.player.process, &s.toPlayer, func() { s.player.received(s, frame) })
+			}
+		})
+	}
 	return nil
 }
+
+func (s *joined) IsBehind() bool { return false }
+
+func (s *joined) Drained() <-chan struct{} { return nil }
+
+func (s *joined) Close(last []byte, _ bool) {
+	s.ending.Do(func() {
+		if last != nil {
+			_ = s.Send([][]byte{last}) // nobody may be there any more
+		}
+		close(s.closed)
+	})
+}
+
+func (s *joined) Abort() { s.cancel() }
 
 // reset breaks the connection: both sides find out, each in its own time.
 func (s *joined) reset() {

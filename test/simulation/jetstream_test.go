@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -68,11 +69,43 @@ func (c *client) PublishMsg(ctx context.Context, m *nats.Msg, _ ...jetstream.Pub
 	return ack, err
 }
 
+// PublishMsgAsync publishes, and gives the answer when it is there.
+func (c *client) PublishMsgAsync(m *nats.Msg, _ ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	f := &future{message: m, stored: make(chan *jetstream.PubAck, 1), failed: make(chan error, 1)}
+	go func() { // ends with the answer, or after natsTimeout
+		ack, err := c.PublishMsg(c.process.ctx, m)
+		if err != nil {
+			f.failed <- err
+			return
+		}
+		f.stored <- ack
+	}()
+	return f, nil
+}
+
+// future is the answer to a message that was published.
+type future struct {
+	message *nats.Msg
+	stored  chan *jetstream.PubAck
+	failed  chan error
+}
+
+func (f *future) Ok() <-chan *jetstream.PubAck { return f.stored }
+func (f *future) Err() <-chan error            { return f.failed }
+func (f *future) Msg() *nats.Msg               { return f.message }
+
 func (c *client) CreateStream(ctx context.Context, config jetstream.StreamConfig) (jetstream.Stream, error) {
 	name, isBucket := strings.CutPrefix(config.Name, "KV_")
 	s, err := ask(ctx, c, "stream "+config.Name, func(b *broker) (*stream, error) {
 		prefix := strings.TrimSuffix(config.Subjects[0], ">")
-		return b.open(name, prefix, isBucket, config.MaxAge), nil
+		s := b.open(name, prefix, isBucket, config.MaxAge)
+		if s.metadata == nil {
+			s.metadata = maps.Clone(config.Metadata)
+		}
+		if !maps.Equal(s.metadata, config.Metadata) {
+			return nil, jetstream.ErrStreamNameAlreadyInUse
+		}
+		return s, nil
 	})
 	if err != nil {
 		return nil, err
@@ -147,16 +180,20 @@ func (b *bucketClient) Update(ctx context.Context, key string, value []byte, rev
 
 // WatchAll watches; the one option that is in use is the one to leave deletions out.
 func (b *bucketClient) WatchAll(ctx context.Context, options ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	once := len(options) > 0 // whoever leaves deletions out reads what is there, and stops
 	w, err := ask(ctx, b.client, "watch "+b.stream.name, func(broker *broker) (*watch, error) {
+		if once {
+			return broker.readBucket(b.client.process, b.stream), nil
+		}
 		return broker.watchAll(b.client.process, b.stream), nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(options) == 0 {
-		return &watcher{updates: w.updates}, nil
+	if once {
+		return &watcher{updates: withoutMarkers(w.updates)}, nil
 	}
-	return &watcher{updates: withoutMarkers(w.updates)}, nil
+	return &watcher{updates: w.updates, watch: w}, nil
 }
 
 // withoutMarkers gives what is there already, but for markers.
@@ -173,10 +210,21 @@ func withoutMarkers(updates chan jetstream.KeyValueEntry) chan jetstream.KeyValu
 	return left
 }
 
-type watcher struct{ updates chan jetstream.KeyValueEntry }
+type watcher struct {
+	updates chan jetstream.KeyValueEntry
+	watch   *watch // nil for one that has been told everything
+}
 
 func (w *watcher) Updates() <-chan jetstream.KeyValueEntry { return w.updates }
-func (w *watcher) Stop() error                             { return nil }
+
+// Stop ends a watch: it is told nothing more.
+func (w *watcher) Stop() error {
+	if w.watch != nil {
+		p := w.watch.process
+		p.world.issue(p, "stop watching "+w.watch.stream.name, func() { w.watch.broken = true })
+	}
+	return nil
+}
 
 // keyValue is a message of a bucket.
 type keyValue struct {
@@ -193,90 +241,6 @@ func (k keyValue) Revision() uint64                { return k.sequence }
 func (k keyValue) Created() time.Time              { return k.stored }
 func (k keyValue) Delta() uint64                   { return 0 }
 func (k keyValue) Operation() jetstream.KeyValueOp { return k.op }
-
-// streamClient is the log's stream.
-type streamClient struct {
-	jetstream.Stream
-	client *client
-	stream *stream
-}
-
-func (s *streamClient) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	m, err := ask(ctx, s.client, "last "+subject, func(b *broker) (message, error) { return b.read(s.stream, subject), nil })
-	if err != nil {
-		return nil, err
-	}
-	if m.sequence == 0 {
-		return nil, jetstream.ErrMsgNotFound
-	}
-	return &jetstream.RawStreamMsg{Subject: subject, Sequence: m.sequence, Data: m.data, Time: m.stored}, nil
-}
-
-func (s *streamClient) OrderedConsumer(ctx context.Context, config jetstream.OrderedConsumerConfig) (jetstream.Consumer, error) {
-	subject := config.FilterSubjects[0]
-	messages, err := ask(ctx, s.client, "read "+subject, func(*broker) ([]message, error) {
-		return slices.Clone(s.stream.subjects[subject]), nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &consumer{messages: s.client.process.world.variant.reads(messages)}, nil
-}
-
-func (s *streamClient) Info(ctx context.Context, _ ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	return ask(ctx, s.client, "info "+s.stream.name, func(*broker) (*jetstream.StreamInfo, error) {
-		return &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: s.stream.last}}, nil
-	})
-}
-
-func (s *streamClient) DeleteMsg(ctx context.Context, sequence uint64) error {
-	_, err := ask(ctx, s.client, "delete "+decimal(sequence), func(*broker) (struct{}, error) {
-		for subject, kept := range s.stream.subjects {
-			s.stream.subjects[subject] = slices.DeleteFunc(kept, func(m message) bool { return m.sequence == sequence })
-		}
-		return struct{}{}, nil
-	})
-	return err
-}
-
-// consumer reads what was there when it was made.
-type consumer struct {
-	jetstream.Consumer
-	messages []message
-}
-
-func (c *consumer) Messages(...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error) {
-	return &feed{messages: c.messages}, nil
-}
-
-// feed is a consumer that is being read.
-type feed struct {
-	jetstream.MessagesContext
-	messages []message
-}
-
-func (f *feed) Stop() {}
-
-func (f *feed) Next(...jetstream.NextOpt) (jetstream.Msg, error) {
-	if len(f.messages) == 0 {
-		return nil, jetstream.ErrMsgIteratorClosed
-	}
-	next := f.messages[0]
-	f.messages = f.messages[1:]
-	return &delivered{message: next}, nil
-}
-
-// delivered is a message that a consumer gives.
-type delivered struct {
-	jetstream.Msg
-	message message
-}
-
-func (d *delivered) Data() []byte { return d.message.data }
-
-func (d *delivered) Metadata() (*jetstream.MsgMetadata, error) {
-	return &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: d.message.sequence}}, nil
-}
 
 func sortBySequence(messages []message) {
 	slices.SortFunc(messages, func(a, b message) int { return cmp.Compare(a.sequence, b.sequence) })

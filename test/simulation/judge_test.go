@@ -15,10 +15,14 @@ import (
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/internal/registry"
+	"github.com/guildhall-dev/guildhall/internal/roomlog"
 )
 
 // logPrefix is what the subjects of the log begin with.
 const logPrefix = "guildhall.log."
+
+// logStreams is how many streams the log has.
+const logStreams = 2
 
 // judge watches a run and says which promises were broken. It sees what the broker has stored, which is the truth, and
 // what hosts and players say and see.
@@ -31,18 +35,25 @@ type judge struct {
 	bodies   map[string]map[string]uint64 // the number of each body
 	writers  map[string]map[uint64]string // who appended, by subject and epoch
 	seated   map[string]uint64            // the latest epoch at which somebody was seated, by subject
-	acks     map[string]uint64            // by body
+	acks     map[acked]uint64             // the number of each
 	absent   map[string]time.Time         // when each host was last seen to have no lease, or to be on its way out
 	sayings  map[string]string            // the body of each id that was said, by player and id
+
+	claims     int // that stand
+	claimsMost int
+	told       int // messages in all logs
 
 	mu         sync.Mutex
 	violations []string // guarded by mu
 }
 
+// acked is a body that somebody was told is in a group's log.
+type acked struct{ subject, body string }
+
 func newJudge(w *world) *judge {
 	return &judge{
 		world: w, entries: map[string][]*guildhallv1.LogEntry{}, numbered: map[string][]*guildhallv1.Message{},
-		bodies: map[string]map[string]uint64{}, writers: map[string]map[uint64]string{}, acks: map[string]uint64{},
+		bodies: map[string]map[string]uint64{}, writers: map[string]map[uint64]string{}, acks: map[acked]uint64{},
 		seated:  map[string]uint64{},
 		absent:  map[string]time.Time{},
 		sayings: map[string]string{},
@@ -69,7 +80,9 @@ func (j *judge) failed() bool {
 	return len(j.violations) > 0
 }
 
-func subject(group guildhall.Group) string { return logPrefix + group.Key() }
+func subject(group guildhall.Group) string {
+	return fmt.Sprintf("%s%d.%s", logPrefix, group.Shard(logStreams), group.Key())
+}
 
 // lastSeq is the number of the last message of a group.
 func (j *judge) lastSeq(group guildhall.Group) uint64 { return uint64(len(j.numbered[subject(group)])) }
@@ -108,25 +121,39 @@ func (j *judge) stored(s *stream, before, now message) {
 			j.absent[strings.TrimPrefix(now.subject, s.prefix)] = time.Now()
 		}
 	case "guildhall_claims":
+		j.countClaims(before, now)
 		var claim struct{ Host string }
 		if before.op != jetstream.KeyValuePut || now.op != jetstream.KeyValuePut || json.Unmarshal(before.data, &claim) != nil {
 			return
 		}
 		leases := j.world.broker.streams["guildhall_leases"]
-		lease := leases.end(leases.prefix + claim.Host)
-		if lease.sequence > 0 && lease.op == jetstream.KeyValuePut && j.absent[claim.Host].Before(before.stored) && !j.world.plan.has(staleNATS) {
+		end := leases.end(leases.prefix + claim.Host)
+		var lease registry.Lease
+		isWell := end.op == jetstream.KeyValuePut && json.Unmarshal(end.data, &lease) == nil && !lease.Leaving()
+		if isWell && j.absent[claim.Host].Before(before.stored) && !j.world.plan.has(staleNATS) {
 			j.failf("taken: the claim of %s on %s is written over, and the host has been well all the time", claim.Host, now.subject)
 		}
 	}
 }
 
+func (j *judge) countClaims(before, now message) {
+	if len(before.data) > 0 {
+		j.claims--
+	}
+	if len(now.data) > 0 {
+		j.claims++
+	}
+	j.claimsMost = max(j.claimsMost, j.claims)
+}
+
 // published sees what the log has taken: epochs never fall, each has one writer, numbers have no gaps, nothing is there
 // twice.
-func (j *judge) published(from *process, _ *stream, m *nats.Msg) {
+func (j *judge) published(from *process, s *stream, m *nats.Msg) {
 	entry, ok := entryOf(m)
 	if !ok {
 		return
 	}
+	j.checkTail(from, s.subjects[m.Subject], entry)
 	before := j.entries[m.Subject]
 	if n := len(before); n > 0 && before[n-1].GetEpoch() > entry.GetEpoch() {
 		j.failf("split: %s appends to %s at epoch %d, and epoch %d has the log", from.name, m.Subject, entry.GetEpoch(), before[n-1].GetEpoch())
@@ -149,11 +176,26 @@ func (j *judge) published(from *process, _ *stream, m *nats.Msg) {
 		if n, twice := j.bodies[m.Subject][string(said.GetBody())]; twice {
 			j.failf("twice: %q is number %d and number %d of %s", said.GetBody(), n, said.GetSeq(), m.Subject)
 		}
+		j.told++
 		j.bodies[m.Subject][string(said.GetBody())] = said.GetSeq()
 		j.numbered[m.Subject] = append(j.numbered[m.Subject], said)
 	}
 	if entry.GetLastSeq() != uint64(len(j.numbered[m.Subject])) {
 		j.failf("order: an entry of %s says that number %d is the last, it is %d", m.Subject, entry.GetLastSeq(), len(j.numbered[m.Subject]))
+	}
+}
+
+// checkTail sees that an entry says where the last messages begin, far enough back.
+func (j *judge) checkTail(from *process, kept []message, entry *guildhallv1.LogEntry) {
+	all, found := 0, 0
+	for _, m := range kept {
+		all += m.said
+		if m.sequence >= entry.GetTail() {
+			found += m.said
+		}
+	}
+	if found < min(all, roomlog.TailMessages) {
+		j.failf("tail: %s says that the last messages begin at entry %d, and only %d are found from there, of %d", from.name, entry.GetTail(), found, all)
 	}
 }
 
@@ -184,7 +226,7 @@ func (j *judge) isLogged(who string, group guildhall.Group, seq uint64, body str
 
 // acked sees an ack arrive.
 func (j *judge) acked(p *player, ack *guildhallv1.Ack) {
-	j.acks[j.sayings[p.name+"/"+ack.GetId()]] = ack.GetSeq()
+	j.acks[acked{subject(p.group), j.sayings[p.name+"/"+ack.GetId()]}] = ack.GetSeq()
 }
 
 // seen sees a message arrive.
@@ -200,15 +242,16 @@ func (j *judge) settled() {
 				p.name, p.seated, len(p.unacked), p.lastSeq, j.lastSeq(p.group))
 		}
 	}
-	for body, seq := range j.acks {
-		found := uint64(0)
-		for _, bodies := range j.bodies {
-			found = max(found, bodies[body])
-		}
-		if found != seq {
-			j.failf("lost: %q was acked as number %d, the log has it as %d", body, seq, found)
+	for ack, seq := range j.acks {
+		if found := j.bodies[ack.subject][ack.body]; found != seq {
+			j.failf("lost: %q was acked as number %d of %s, the log has it as %d", ack.body, seq, ack.subject, found)
 		}
 	}
+}
+
+// nothingLeft says whether left says nothing.
+func (j *judge) nothingLeft() bool {
+	return j.claims == 0 && j.world.all(func(p *player) bool { return p.gone }) && len(j.leftHosts()) == 0
 }
 
 // left says what is left over when everybody has gone.
@@ -219,18 +262,24 @@ func (j *judge) left() (what []string) {
 			what = append(what, "claim "+strings.TrimPrefix(subject, claims.prefix))
 		}
 	}
-	kept := (j.world.plan.Headroom + roomsPerHost - 1) / roomsPerHost // hosts that make up the headroom
+	what = append(what, j.leftHosts()...)
+	for _, p := range j.world.players {
+		if !p.gone {
+			what = append(what, "player "+p.name)
+		}
+	}
+	return what
+}
+
+// leftHosts are the allocated ones beyond the headroom.
+func (j *judge) leftHosts() (what []string) {
+	kept := (j.world.plan.Headroom + j.world.plan.roomsPerHost() - 1) / j.world.plan.roomsPerHost() // hosts that make up the headroom
 	for _, h := range j.world.hosts {
 		if h.dead || !h.allocated {
 			continue
 		}
 		if kept--; kept < 0 {
 			what = append(what, "allocated "+h.name)
-		}
-	}
-	for _, p := range j.world.players {
-		if !p.gone {
-			what = append(what, "player "+p.name)
 		}
 	}
 	return what

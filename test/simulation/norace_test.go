@@ -4,5 +4,6 @@ package simulation
 
 const (
 	usualSeeds = 1000
+	usualCrowd = 300
 	underRace  = false
 )

@@ -20,6 +20,7 @@ type plan struct {
 	Groups    int
 	Players   int // in each group
 	Says      int // by each player
+	Rooms     int `json:",omitempty"` // on each host; 0 means 2
 	Length    time.Duration
 	// Clock is how fast NATS's clock goes by the hosts' clocks.
 	Clock  float64
@@ -95,6 +96,8 @@ func newPlan(seed uint64) plan {
 	slices.SortFunc(p.Faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
 	return p
 }
+
+func (p plan) roomsPerHost() int { return cmp.Or(p.Rooms, 2) }
 
 // has says whether a kind of fault is part of the plan.
 func (p plan) has(kind faultKind) bool {

@@ -98,7 +98,10 @@ func (p *player) dial(e *entered) {
 	}
 	p.connections++
 	ctx, cancel := context.WithCancel(h.ctx)
-	s := &joined{host: h, player: p, number: p.connections, ctx: ctx, cancel: cancel, frames: make(chan *guildhallv1.JoinRequest, 4096)}
+	s := &joined{
+		host: h, player: p, number: p.connections, ctx: ctx, cancel: cancel, frames: make(chan *guildhallv1.JoinRequest, 8+2*w.plan.Says), // hello, what was not acked, what is said, leave
+		closed: make(chan struct{}),
+	}
 	p.stream = s
 	after := p.lastSeq
 	hello := &guildhallv1.Hello{Pass: e.pass, After: &after}

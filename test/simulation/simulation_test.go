@@ -28,9 +28,6 @@ var (
 const (
 	// settleWithin is how long everybody may take to have seen everything when nothing goes wrong any more.
 	settleWithin = 90 * time.Second
-	// leaveWithin is how long it may take until nothing is left when everybody has gone: graces, leases, and two looks
-	// of the reaper.
-	leaveWithin = 60 * time.Second
 )
 
 // dieWithin is how long the goroutines of dead processes may go on, to no effect. One that goes on longer is a leak, at which
@@ -42,6 +39,10 @@ type result struct {
 	violations []string
 	trace      uint64
 	lasted     time.Duration
+	events     uint64 // that the world made happen
+	claims     int    // at once, at most
+	stored     int    // messages of all groups
+	hosts      int    // that were started
 }
 
 // simulate runs a plan.
@@ -53,7 +54,10 @@ func simulate(t *testing.T, p plan, v variant, verbose bool) (r result) {
 			w.verbose = t.Logf
 		}
 		w.live()
-		r = result{violations: w.judge.violations, trace: w.trace.Sum64(), lasted: w.now()}
+		r = result{
+			violations: w.judge.violations, trace: w.trace.Sum64(), lasted: w.now(),
+			events: w.order, claims: w.judge.claimsMost, stored: w.judge.told, hosts: len(w.hosts),
+		}
 	})
 	return r
 }
@@ -61,6 +65,7 @@ func simulate(t *testing.T, p plan, v variant, verbose bool) (r result) {
 // live is the run: everything goes wrong, everything is mended, everybody leaves.
 func (w *world) live() {
 	broken := w.judge.failed
+	w.startReader()
 	w.run(w.plan.Length, broken)
 	if !w.run(w.now()+settleWithin, func() bool { return broken() || w.allDone() }) {
 		w.judge.settled()
@@ -69,24 +74,37 @@ func (w *world) live() {
 	for _, p := range w.players {
 		p.leave()
 	}
-	if !w.run(w.now()+leaveWithin, func() bool { return broken() || len(w.judge.left()) == 0 }) {
+	if !w.run(w.now()+w.leaveWithin(), func() bool { return broken() || w.judge.nothingLeft() }) {
 		w.judge.failf("leak: %s", strings.Join(w.judge.left(), ", "))
 	}
 	w.end()
 }
 
-func (w *world) allDone() bool {
-	for _, p := range w.players {
-		if !p.isDone() {
+func (w *world) allDone() bool { return w.all((*player).isDone) }
+
+// all says whether something is true of all players. Of whom it was not when it was last asked is looked at first: among a
+// hundred thousand it is asked with each message.
+func (w *world) all(is func(*player) bool) bool {
+	for n := range w.players {
+		next := (w.looked + n) % len(w.players)
+		if !is(w.players[next]) {
+			w.looked = next
 			return false
 		}
 	}
 	return true
 }
 
+// leaveWithin is how long it may take until nothing is left when everybody has gone: graces, leases, and two looks of the
+// reaper, which asks one host after the other.
+func (w *world) leaveWithin() time.Duration {
+	return time.Minute + time.Duration(len(w.hosts))*100*time.Millisecond
+}
+
 // end ends every process; what is still under way ends with it.
 func (w *world) end() {
 	w.over = true
+	w.reader.crash()
 	for _, d := range w.directors {
 		d.crash()
 	}
@@ -131,9 +149,16 @@ func TestSeeds(t *testing.T) {
 	t.Cleanup(func() { t.Logf("%d seeds", done.Load()) })
 }
 
+// mostShown bounds what is shown of a run: when one promise to a crowd is broken many are.
+const mostShown = 20
+
 func report(t *testing.T, p plan, r result) {
 	t.Helper()
-	for _, v := range r.violations {
+	for n, v := range r.violations {
+		if n == mostShown {
+			t.Errorf("and %d more", len(r.violations)-n)
+			break
+		}
 		t.Errorf("%s", v)
 	}
 	if len(r.violations) > 0 {

@@ -35,7 +35,10 @@ type world struct {
 	fleet     *fleet
 	directors []*director
 	hosts     []*host // all that ever were, in order
+	named     map[string]*host
 	players   []*player
+	looked    int // the player whom all looks at first
+	reader    *process
 	judge     *judge
 	weather   map[faultKind]time.Duration // until when it holds
 	cuts      []cut
@@ -202,13 +205,16 @@ func (w *world) is(kind faultKind) bool { return w.now() < w.weather[kind] }
 
 // isCut says whether nothing gets from one process to another now.
 func (w *world) isCut(from, to *process) bool {
+	w.cuts = slices.DeleteFunc(w.cuts, w.isOver)
 	for _, c := range w.cuts {
-		if w.now() < c.until && (c.from == nil || c.from == from) && (c.to == nil || c.to == to) {
+		if (c.from == nil || c.from == from) && (c.to == nil || c.to == to) {
 			return true
 		}
 	}
 	return false
 }
+
+func (w *world) isOver(c cut) bool { return w.now() >= c.until }
 
 // send has a message arrive, some time later or never.
 func (w *world) send(from, to *process, arrive func()) {
@@ -233,8 +239,9 @@ func (w *world) sendAfter(from, to *process, d time.Duration, arrive, lose func(
 	if from.stopped > w.now() { // what it believes it sends now leaves when it goes on
 		d += from.stopped - w.now()
 	}
+	w.stalls = slices.DeleteFunc(w.stalls, w.isOver)
 	for _, s := range w.stalls {
-		if s.from == from && s.to == to && w.now() < s.until {
+		if s.from == from && s.to == to {
 			d += s.until - w.now()
 		}
 	}
@@ -313,7 +320,7 @@ func (p *process) crash() {
 func newWorld(p plan, v variant) *world {
 	w := &world{
 		plan: p, variant: v, rng: rand.New(rand.NewPCG(p.Seed, 2)), start: time.Now(), trace: fnv.New64a(),
-		weather: map[faultKind]time.Duration{}, wake: make(chan struct{}, 1),
+		named: map[string]*host{}, weather: map[faultKind]time.Duration{}, wake: make(chan struct{}, 1),
 	}
 	w.nats, w.agones = w.newProcess("nats"), w.newProcess("agones")
 	w.judge = newJudge(w)

@@ -30,7 +30,9 @@ type TicketDetails struct {
 	// The NATS subject where the frontend that filed the ticket waits for Assigned.
 	Inbox string `protobuf:"bytes,2,opt,name=inbox,proto3" json:"inbox,omitempty"`
 	// After this instant nobody waits for the ticket: it is skipped, then deleted.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The trace in which the ticket was filed, as W3C's traceparent; empty if there is none.
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,6 +86,13 @@ func (x *TicketDetails) GetExpiresAt() *timestamppb.Timestamp {
 		return x.ExpiresAt
 	}
 	return nil
+}
+
+func (x *TicketDetails) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // MatchDetails rides in a match's extensions under the key "guildhall".
@@ -274,12 +283,13 @@ var File_guildhall_v1_extensions_proto protoreflect.FileDescriptor
 
 const file_guildhall_v1_extensions_proto_rawDesc = "" +
 	"\n" +
-	"\x1dguildhall/v1/extensions.proto\x12\fguildhall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n" +
+	"\x1dguildhall/v1/extensions.proto\x12\fguildhall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n" +
 	"\rTicketDetails\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05inbox\x18\x02 \x01(\tR\x05inbox\x129\n" +
 	"\n" +
-	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\">\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\">\n" +
 	"\fMatchDetails\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aexpired\x18\x02 \x01(\bR\aexpired\"e\n" +

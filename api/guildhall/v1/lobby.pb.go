@@ -22,6 +22,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// WaitingState is what a ticket waits for.
+type WaitingState int32
+
+const (
+	// Not told.
+	WaitingState_WAITING_STATE_UNSPECIFIED WaitingState = 0
+	// Its turn, and a room.
+	WaitingState_WAITING_STATE_QUEUED WaitingState = 1
+	// The matchmaker, which does not answer the frontend. The frontend goes on trying, and the ticket keeps its place.
+	WaitingState_WAITING_STATE_NO_MATCHMAKER WaitingState = 2
+)
+
+// Enum value maps for WaitingState.
+var (
+	WaitingState_name = map[int32]string{
+		0: "WAITING_STATE_UNSPECIFIED",
+		1: "WAITING_STATE_QUEUED",
+		2: "WAITING_STATE_NO_MATCHMAKER",
+	}
+	WaitingState_value = map[string]int32{
+		"WAITING_STATE_UNSPECIFIED":   0,
+		"WAITING_STATE_QUEUED":        1,
+		"WAITING_STATE_NO_MATCHMAKER": 2,
+	}
+)
+
+func (x WaitingState) Enum() *WaitingState {
+	p := new(WaitingState)
+	*p = x
+	return p
+}
+
+func (x WaitingState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WaitingState) Descriptor() protoreflect.EnumDescriptor {
+	return file_guildhall_v1_lobby_proto_enumTypes[0].Descriptor()
+}
+
+func (WaitingState) Type() protoreflect.EnumType {
+	return &file_guildhall_v1_lobby_proto_enumTypes[0]
+}
+
+func (x WaitingState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WaitingState.Descriptor instead.
+func (WaitingState) EnumDescriptor() ([]byte, []int) {
+	return file_guildhall_v1_lobby_proto_rawDescGZIP(), []int{0}
+}
+
 // FileTicketRequest asks for a seat.
 type FileTicketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -487,7 +540,9 @@ type Waiting struct {
 	// The ticket that waits.
 	TicketId string `protobuf:"bytes,1,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
 	// How many players wait for this group at this frontend.
-	Players       uint32 `protobuf:"varint,2,opt,name=players,proto3" json:"players,omitempty"`
+	Players uint32 `protobuf:"varint,2,opt,name=players,proto3" json:"players,omitempty"`
+	// What it waits for. When that changes, Waiting is said again.
+	State         WaitingState `protobuf:"varint,3,opt,name=state,proto3,enum=guildhall.v1.WaitingState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -536,6 +591,13 @@ func (x *Waiting) GetPlayers() uint32 {
 	return 0
 }
 
+func (x *Waiting) GetState() WaitingState {
+	if x != nil {
+		return x.State
+	}
+	return WaitingState_WAITING_STATE_UNSPECIFIED
+}
+
 // Assignment says where a group's live room is, and admits one player to it.
 type Assignment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -551,6 +613,8 @@ type Assignment struct {
 	Pass string `protobuf:"bytes,5,opt,name=pass,proto3" json:"pass,omitempty"`
 	// The pass must be shown before this instant; a seat that is taken outlives it.
 	PassExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=pass_expires_at,json=passExpiresAt,proto3" json:"pass_expires_at,omitempty"`
+	// Where RoomService is served for WebSocket; the sub-protocols are `guildhall.v1.json` and `guildhall.v1.proto`.
+	WebsocketUrl  string `protobuf:"bytes,7,opt,name=websocket_url,json=websocketUrl,proto3" json:"websocket_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -627,6 +691,13 @@ func (x *Assignment) GetPassExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Assignment) GetWebsocketUrl() string {
+	if x != nil {
+		return x.WebsocketUrl
+	}
+	return ""
+}
+
 var File_guildhall_v1_lobby_proto protoreflect.FileDescriptor
 
 const file_guildhall_v1_lobby_proto_rawDesc = "" +
@@ -659,10 +730,11 @@ const file_guildhall_v1_lobby_proto_rawDesc = "" +
 	"\n" +
 	"assignment\x18\x02 \x01(\v2\x18.guildhall.v1.AssignmentH\x00R\n" +
 	"assignmentB\a\n" +
-	"\x05state\"@\n" +
+	"\x05state\"r\n" +
 	"\aWaiting\x12\x1b\n" +
 	"\tticket_id\x18\x01 \x01(\tR\bticketId\x12\x18\n" +
-	"\aplayers\x18\x02 \x01(\rR\aplayers\"\xbe\x01\n" +
+	"\aplayers\x18\x02 \x01(\rR\aplayers\x120\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1a.guildhall.v1.WaitingStateR\x05state\"\xe3\x01\n" +
 	"\n" +
 	"Assignment\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
@@ -670,7 +742,12 @@ const file_guildhall_v1_lobby_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04pass\x18\x05 \x01(\tR\x04pass\x12B\n" +
-	"\x0fpass_expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rpassExpiresAt2\xdc\x02\n" +
+	"\x0fpass_expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rpassExpiresAt\x12#\n" +
+	"\rwebsocket_url\x18\a \x01(\tR\fwebsocketUrl*h\n" +
+	"\fWaitingState\x12\x1d\n" +
+	"\x19WAITING_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14WAITING_STATE_QUEUED\x10\x01\x12\x1f\n" +
+	"\x1bWAITING_STATE_NO_MATCHMAKER\x10\x022\xdc\x02\n" +
 	"\fLobbyService\x12O\n" +
 	"\n" +
 	"FileTicket\x12\x1f.guildhall.v1.FileTicketRequest\x1a .guildhall.v1.FileTicketResponse\x12`\n" +
@@ -690,41 +767,44 @@ func file_guildhall_v1_lobby_proto_rawDescGZIP() []byte {
 	return file_guildhall_v1_lobby_proto_rawDescData
 }
 
+var file_guildhall_v1_lobby_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_guildhall_v1_lobby_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_guildhall_v1_lobby_proto_goTypes = []any{
-	(*FileTicketRequest)(nil),       // 0: guildhall.v1.FileTicketRequest
-	(*FileTicketResponse)(nil),      // 1: guildhall.v1.FileTicketResponse
-	(*WatchAssignmentRequest)(nil),  // 2: guildhall.v1.WatchAssignmentRequest
-	(*WatchAssignmentResponse)(nil), // 3: guildhall.v1.WatchAssignmentResponse
-	(*CancelTicketRequest)(nil),     // 4: guildhall.v1.CancelTicketRequest
-	(*CancelTicketResponse)(nil),    // 5: guildhall.v1.CancelTicketResponse
-	(*EnterRequest)(nil),            // 6: guildhall.v1.EnterRequest
-	(*EnterResponse)(nil),           // 7: guildhall.v1.EnterResponse
-	(*Waiting)(nil),                 // 8: guildhall.v1.Waiting
-	(*Assignment)(nil),              // 9: guildhall.v1.Assignment
-	(*timestamppb.Timestamp)(nil),   // 10: google.protobuf.Timestamp
+	(WaitingState)(0),               // 0: guildhall.v1.WaitingState
+	(*FileTicketRequest)(nil),       // 1: guildhall.v1.FileTicketRequest
+	(*FileTicketResponse)(nil),      // 2: guildhall.v1.FileTicketResponse
+	(*WatchAssignmentRequest)(nil),  // 3: guildhall.v1.WatchAssignmentRequest
+	(*WatchAssignmentResponse)(nil), // 4: guildhall.v1.WatchAssignmentResponse
+	(*CancelTicketRequest)(nil),     // 5: guildhall.v1.CancelTicketRequest
+	(*CancelTicketResponse)(nil),    // 6: guildhall.v1.CancelTicketResponse
+	(*EnterRequest)(nil),            // 7: guildhall.v1.EnterRequest
+	(*EnterResponse)(nil),           // 8: guildhall.v1.EnterResponse
+	(*Waiting)(nil),                 // 9: guildhall.v1.Waiting
+	(*Assignment)(nil),              // 10: guildhall.v1.Assignment
+	(*timestamppb.Timestamp)(nil),   // 11: google.protobuf.Timestamp
 }
 var file_guildhall_v1_lobby_proto_depIdxs = []int32{
-	10, // 0: guildhall.v1.FileTicketResponse.expires_at:type_name -> google.protobuf.Timestamp
-	9,  // 1: guildhall.v1.FileTicketResponse.assignment:type_name -> guildhall.v1.Assignment
-	8,  // 2: guildhall.v1.WatchAssignmentResponse.waiting:type_name -> guildhall.v1.Waiting
-	9,  // 3: guildhall.v1.WatchAssignmentResponse.assignment:type_name -> guildhall.v1.Assignment
-	8,  // 4: guildhall.v1.EnterResponse.waiting:type_name -> guildhall.v1.Waiting
-	9,  // 5: guildhall.v1.EnterResponse.assignment:type_name -> guildhall.v1.Assignment
-	10, // 6: guildhall.v1.Assignment.pass_expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 7: guildhall.v1.LobbyService.FileTicket:input_type -> guildhall.v1.FileTicketRequest
-	2,  // 8: guildhall.v1.LobbyService.WatchAssignment:input_type -> guildhall.v1.WatchAssignmentRequest
-	4,  // 9: guildhall.v1.LobbyService.CancelTicket:input_type -> guildhall.v1.CancelTicketRequest
-	6,  // 10: guildhall.v1.LobbyService.Enter:input_type -> guildhall.v1.EnterRequest
-	1,  // 11: guildhall.v1.LobbyService.FileTicket:output_type -> guildhall.v1.FileTicketResponse
-	3,  // 12: guildhall.v1.LobbyService.WatchAssignment:output_type -> guildhall.v1.WatchAssignmentResponse
-	5,  // 13: guildhall.v1.LobbyService.CancelTicket:output_type -> guildhall.v1.CancelTicketResponse
-	7,  // 14: guildhall.v1.LobbyService.Enter:output_type -> guildhall.v1.EnterResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 0: guildhall.v1.FileTicketResponse.expires_at:type_name -> google.protobuf.Timestamp
+	10, // 1: guildhall.v1.FileTicketResponse.assignment:type_name -> guildhall.v1.Assignment
+	9,  // 2: guildhall.v1.WatchAssignmentResponse.waiting:type_name -> guildhall.v1.Waiting
+	10, // 3: guildhall.v1.WatchAssignmentResponse.assignment:type_name -> guildhall.v1.Assignment
+	9,  // 4: guildhall.v1.EnterResponse.waiting:type_name -> guildhall.v1.Waiting
+	10, // 5: guildhall.v1.EnterResponse.assignment:type_name -> guildhall.v1.Assignment
+	0,  // 6: guildhall.v1.Waiting.state:type_name -> guildhall.v1.WaitingState
+	11, // 7: guildhall.v1.Assignment.pass_expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 8: guildhall.v1.LobbyService.FileTicket:input_type -> guildhall.v1.FileTicketRequest
+	3,  // 9: guildhall.v1.LobbyService.WatchAssignment:input_type -> guildhall.v1.WatchAssignmentRequest
+	5,  // 10: guildhall.v1.LobbyService.CancelTicket:input_type -> guildhall.v1.CancelTicketRequest
+	7,  // 11: guildhall.v1.LobbyService.Enter:input_type -> guildhall.v1.EnterRequest
+	2,  // 12: guildhall.v1.LobbyService.FileTicket:output_type -> guildhall.v1.FileTicketResponse
+	4,  // 13: guildhall.v1.LobbyService.WatchAssignment:output_type -> guildhall.v1.WatchAssignmentResponse
+	6,  // 14: guildhall.v1.LobbyService.CancelTicket:output_type -> guildhall.v1.CancelTicketResponse
+	8,  // 15: guildhall.v1.LobbyService.Enter:output_type -> guildhall.v1.EnterResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_guildhall_v1_lobby_proto_init() }
@@ -745,13 +825,14 @@ func file_guildhall_v1_lobby_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guildhall_v1_lobby_proto_rawDesc), len(file_guildhall_v1_lobby_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_guildhall_v1_lobby_proto_goTypes,
 		DependencyIndexes: file_guildhall_v1_lobby_proto_depIdxs,
+		EnumInfos:         file_guildhall_v1_lobby_proto_enumTypes,
 		MessageInfos:      file_guildhall_v1_lobby_proto_msgTypes,
 	}.Build()
 	File_guildhall_v1_lobby_proto = out.File

@@ -30,7 +30,10 @@ type LogEntry struct {
 	LastSeq uint64 `protobuf:"varint,2,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	// The messages said by this entry, in order; they are numbered up to last_seq. None: this is the barrier by
 	// which the writer of the epoch opened the log.
-	Messages      []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Where to begin reading: the sequence, in the stream, of an entry from which on the group's last messages are found, about
+	// as many as a host keeps at hand. 0: at the group's first entry.
+	Tail          uint64 `protobuf:"varint,4,opt,name=tail,proto3" json:"tail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,15 +89,23 @@ func (x *LogEntry) GetMessages() []*Message {
 	return nil
 }
 
+func (x *LogEntry) GetTail() uint64 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
 var File_guildhall_v1_log_proto protoreflect.FileDescriptor
 
 const file_guildhall_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16guildhall/v1/log.proto\x12\fguildhall.v1\x1a\x17guildhall/v1/room.proto\"n\n" +
+	"\x16guildhall/v1/log.proto\x12\fguildhall.v1\x1a\x17guildhall/v1/room.proto\"\x82\x01\n" +
 	"\bLogEntry\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x19\n" +
 	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x121\n" +
-	"\bmessages\x18\x03 \x03(\v2\x15.guildhall.v1.MessageR\bmessagesBAZ?github.com/guildhall-dev/guildhall/api/guildhall/v1;guildhallv1b\x06proto3"
+	"\bmessages\x18\x03 \x03(\v2\x15.guildhall.v1.MessageR\bmessages\x12\x12\n" +
+	"\x04tail\x18\x04 \x01(\x04R\x04tailBAZ?github.com/guildhall-dev/guildhall/api/guildhall/v1;guildhallv1b\x06proto3"
 
 var (
 	file_guildhall_v1_log_proto_rawDescOnce sync.Once

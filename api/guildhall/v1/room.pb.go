@@ -83,8 +83,11 @@ const (
 	RefuseCode_REFUSE_CODE_UNSPECIFIED RefuseCode = 0
 	// The body is larger than Limits.body_bytes.
 	RefuseCode_REFUSE_CODE_BODY_TOO_LARGE RefuseCode = 1
-	// The id is empty or longer than 64 bytes, or the content type is longer than 128.
+	// The id is empty or longer than 64 bytes, the content type is longer than 128, there are more than 16 recipients, or both
+	// `body` and `text` are set.
 	RefuseCode_REFUSE_CODE_MALFORMED RefuseCode = 2
+	// The player says more than Limits allows.
+	RefuseCode_REFUSE_CODE_RATE_LIMITED RefuseCode = 3
 )
 
 // Enum value maps for RefuseCode.
@@ -93,11 +96,13 @@ var (
 		0: "REFUSE_CODE_UNSPECIFIED",
 		1: "REFUSE_CODE_BODY_TOO_LARGE",
 		2: "REFUSE_CODE_MALFORMED",
+		3: "REFUSE_CODE_RATE_LIMITED",
 	}
 	RefuseCode_value = map[string]int32{
 		"REFUSE_CODE_UNSPECIFIED":    0,
 		"REFUSE_CODE_BODY_TOO_LARGE": 1,
 		"REFUSE_CODE_MALFORMED":      2,
+		"REFUSE_CODE_RATE_LIMITED":   3,
 	}
 )
 
@@ -142,7 +147,8 @@ const (
 	CloseCode_CLOSE_CODE_MOVED CloseCode = 3
 	// The client did not keep up with the room. Enter again and resume.
 	CloseCode_CLOSE_CODE_SLOW_CONSUMER CloseCode = 4
-	// The client broke the protocol: hello missing, twice or late. Do not come back before it is mended.
+	// The client broke the protocol: hello missing, twice or late; a frame that does not decode. Do not come back before it
+	// is mended.
 	CloseCode_CLOSE_CODE_PROTOCOL CloseCode = 5
 	// The room has its kind's capacity of players. Trying again later may help; at once it will not.
 	CloseCode_CLOSE_CODE_FULL CloseCode = 6
@@ -152,21 +158,25 @@ const (
 	CloseCode_CLOSE_CODE_INTERNAL CloseCode = 8
 	// The player has opened more sessions than one player may have; this was the oldest. Do not come back.
 	CloseCode_CLOSE_CODE_REPLACED CloseCode = 9
+	// The client went on sending far more than Limits allows, and did not mind being refused. Do not come back before it is
+	// mended.
+	CloseCode_CLOSE_CODE_FLOOD CloseCode = 10
 )
 
 // Enum value maps for CloseCode.
 var (
 	CloseCode_name = map[int32]string{
-		0: "CLOSE_CODE_UNSPECIFIED",
-		1: "CLOSE_CODE_LEFT",
-		2: "CLOSE_CODE_PASS_REFUSED",
-		3: "CLOSE_CODE_MOVED",
-		4: "CLOSE_CODE_SLOW_CONSUMER",
-		5: "CLOSE_CODE_PROTOCOL",
-		6: "CLOSE_CODE_FULL",
-		7: "CLOSE_CODE_EVICTED",
-		8: "CLOSE_CODE_INTERNAL",
-		9: "CLOSE_CODE_REPLACED",
+		0:  "CLOSE_CODE_UNSPECIFIED",
+		1:  "CLOSE_CODE_LEFT",
+		2:  "CLOSE_CODE_PASS_REFUSED",
+		3:  "CLOSE_CODE_MOVED",
+		4:  "CLOSE_CODE_SLOW_CONSUMER",
+		5:  "CLOSE_CODE_PROTOCOL",
+		6:  "CLOSE_CODE_FULL",
+		7:  "CLOSE_CODE_EVICTED",
+		8:  "CLOSE_CODE_INTERNAL",
+		9:  "CLOSE_CODE_REPLACED",
+		10: "CLOSE_CODE_FLOOD",
 	}
 	CloseCode_value = map[string]int32{
 		"CLOSE_CODE_UNSPECIFIED":   0,
@@ -179,6 +189,7 @@ var (
 		"CLOSE_CODE_EVICTED":       7,
 		"CLOSE_CODE_INTERNAL":      8,
 		"CLOSE_CODE_REPLACED":      9,
+		"CLOSE_CODE_FLOOD":         10,
 	}
 )
 
@@ -219,6 +230,9 @@ type JoinRequest struct {
 	//	*JoinRequest_Hello
 	//	*JoinRequest_Say
 	//	*JoinRequest_Leave
+	//	*JoinRequest_Signal
+	//	*JoinRequest_ReadHistory
+	//	*JoinRequest_Ping
 	Frame         isJoinRequest_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -288,6 +302,33 @@ func (x *JoinRequest) GetLeave() *Leave {
 	return nil
 }
 
+func (x *JoinRequest) GetSignal() *Signal {
+	if x != nil {
+		if x, ok := x.Frame.(*JoinRequest_Signal); ok {
+			return x.Signal
+		}
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetReadHistory() *ReadHistory {
+	if x != nil {
+		if x, ok := x.Frame.(*JoinRequest_ReadHistory); ok {
+			return x.ReadHistory
+		}
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetPing() *Ping {
+	if x != nil {
+		if x, ok := x.Frame.(*JoinRequest_Ping); ok {
+			return x.Ping
+		}
+	}
+	return nil
+}
+
 type isJoinRequest_Frame interface {
 	isJoinRequest_Frame()
 }
@@ -298,7 +339,7 @@ type JoinRequest_Hello struct {
 }
 
 type JoinRequest_Say struct {
-	// Says something to everybody, durably.
+	// Says something, durably.
 	Say *Say `protobuf:"bytes,2,opt,name=say,proto3,oneof"`
 }
 
@@ -307,11 +348,32 @@ type JoinRequest_Leave struct {
 	Leave *Leave `protobuf:"bytes,3,opt,name=leave,proto3,oneof"`
 }
 
+type JoinRequest_Signal struct {
+	// Tells something for the moment. It is not answered.
+	Signal *Signal `protobuf:"bytes,4,opt,name=signal,proto3,oneof"`
+}
+
+type JoinRequest_ReadHistory struct {
+	// Asks for messages of the past; answered by `history`.
+	ReadHistory *ReadHistory `protobuf:"bytes,5,opt,name=read_history,json=readHistory,proto3,oneof"`
+}
+
+type JoinRequest_Ping struct {
+	// Asks whether the room is there; answered by `pong`.
+	Ping *Ping `protobuf:"bytes,6,opt,name=ping,proto3,oneof"`
+}
+
 func (*JoinRequest_Hello) isJoinRequest_Frame() {}
 
 func (*JoinRequest_Say) isJoinRequest_Frame() {}
 
 func (*JoinRequest_Leave) isJoinRequest_Frame() {}
+
+func (*JoinRequest_Signal) isJoinRequest_Frame() {}
+
+func (*JoinRequest_ReadHistory) isJoinRequest_Frame() {}
+
+func (*JoinRequest_Ping) isJoinRequest_Frame() {}
 
 // Hello shows the pass and tells how much the player has seen.
 type Hello struct {
@@ -320,7 +382,9 @@ type Hello struct {
 	Pass string `protobuf:"bytes,1,opt,name=pass,proto3" json:"pass,omitempty"`
 	// The last message number seen. Set: every retained message after it follows the welcome (0 means all that
 	// is retained). Not set: only what is said from now on.
-	After         *uint64 `protobuf:"varint,2,opt,name=after,proto3,oneof" json:"after,omitempty"`
+	After *uint64 `protobuf:"varint,2,opt,name=after,proto3,oneof" json:"after,omitempty"`
+	// If `after` is not set: how many of the last messages follow the welcome.
+	Last          uint32 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -369,6 +433,13 @@ func (x *Hello) GetAfter() uint64 {
 	return 0
 }
 
+func (x *Hello) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 // Say is one durable message. It is acked once it is in the group's log; a message that was not acked may be
 // sent again with the same id, in this session or a later one, and is said once.
 type Say struct {
@@ -377,8 +448,13 @@ type Say struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The body, at most Limits.body_bytes.
 	Body []byte `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
-	// MIME type of the body; empty means text/plain; charset=utf-8.
-	ContentType   string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// MIME type of the body, at most 128 bytes; empty means text/plain; charset=utf-8.
+	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// Only these players, at most 16, and the sender see what is said. The others see a message that is hidden, for numbers
+	// have no gaps. Empty: everybody.
+	To []string `protobuf:"bytes,4,rep,name=to,proto3" json:"to,omitempty"`
+	// The body as text, in place of `body`: in JSON, bytes are base64.
+	Text          string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +510,167 @@ func (x *Say) GetContentType() string {
 	return ""
 }
 
+func (x *Say) GetTo() []string {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Say) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Signal is for the moment: somebody is typing, moves, waves. It is not kept, not numbered, and may be dropped: of the signals
+// of one player about one topic, who is behind sees only the latest. It overtakes what is said.
+type Signal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is about, for example `typing`; at most 64 bytes.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The body, at most Limits.body_bytes.
+	Body []byte `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	// MIME type of the body, at most 128 bytes; empty means text/plain; charset=utf-8.
+	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// Only these players, at most 16. Empty: everybody but the session that sent it.
+	To []string `protobuf:"bytes,4,rep,name=to,proto3" json:"to,omitempty"`
+	// The body as text, in place of `body`: in JSON, bytes are base64.
+	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	// Who sent it; set by the room.
+	From          string `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Signal) Reset() {
+	*x = Signal{}
+	mi := &file_guildhall_v1_room_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Signal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Signal) ProtoMessage() {}
+
+func (x *Signal) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_room_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Signal.ProtoReflect.Descriptor instead.
+func (*Signal) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Signal) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *Signal) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Signal) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *Signal) GetTo() []string {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Signal) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Signal) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+// ReadHistory asks for a page of messages of the past. One at a time: a second one is answered when the first has been.
+type ReadHistory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Messages with lower numbers than this are wanted; 0 means the latest.
+	Before uint64 `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"`
+	// How many at most; 0 means 50, and more than 200 means 200.
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadHistory) Reset() {
+	*x = ReadHistory{}
+	mi := &file_guildhall_v1_room_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadHistory) ProtoMessage() {}
+
+func (x *ReadHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_room_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadHistory.ProtoReflect.Descriptor instead.
+func (*ReadHistory) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReadHistory) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *ReadHistory) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 // Leave is empty.
 type Leave struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -443,7 +680,7 @@ type Leave struct {
 
 func (x *Leave) Reset() {
 	*x = Leave{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[3]
+	mi := &file_guildhall_v1_room_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +692,7 @@ func (x *Leave) String() string {
 func (*Leave) ProtoMessage() {}
 
 func (x *Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[3]
+	mi := &file_guildhall_v1_room_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +705,44 @@ func (x *Leave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leave.ProtoReflect.Descriptor instead.
 func (*Leave) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{3}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{5}
+}
+
+// Ping is empty.
+type Ping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ping) Reset() {
+	*x = Ping{}
+	mi := &file_guildhall_v1_room_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ping) ProtoMessage() {}
+
+func (x *Ping) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_room_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ping.ProtoReflect.Descriptor instead.
+func (*Ping) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{6}
 }
 
 // JoinResponse is one frame from the room.
@@ -483,6 +757,8 @@ type JoinResponse struct {
 	//	*JoinResponse_Ack
 	//	*JoinResponse_Refused
 	//	*JoinResponse_Closed
+	//	*JoinResponse_History
+	//	*JoinResponse_Pong
 	Frame         isJoinResponse_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -490,7 +766,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[4]
+	mi := &file_guildhall_v1_room_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +778,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[4]
+	mi := &file_guildhall_v1_room_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +791,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{4}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinResponse) GetFrame() isJoinResponse_Frame {
@@ -570,6 +846,24 @@ func (x *JoinResponse) GetClosed() *Closed {
 	return nil
 }
 
+func (x *JoinResponse) GetHistory() *History {
+	if x != nil {
+		if x, ok := x.Frame.(*JoinResponse_History); ok {
+			return x.History
+		}
+	}
+	return nil
+}
+
+func (x *JoinResponse) GetPong() *Pong {
+	if x != nil {
+		if x, ok := x.Frame.(*JoinResponse_Pong); ok {
+			return x.Pong
+		}
+	}
+	return nil
+}
+
 type isJoinResponse_Frame interface {
 	isJoinResponse_Frame()
 }
@@ -599,6 +893,16 @@ type JoinResponse_Closed struct {
 	Closed *Closed `protobuf:"bytes,5,opt,name=closed,proto3,oneof"`
 }
 
+type JoinResponse_History struct {
+	// Messages of the past.
+	History *History `protobuf:"bytes,6,opt,name=history,proto3,oneof"`
+}
+
+type JoinResponse_Pong struct {
+	// The room is there.
+	Pong *Pong `protobuf:"bytes,7,opt,name=pong,proto3,oneof"`
+}
+
 func (*JoinResponse_Welcome) isJoinResponse_Frame() {}
 
 func (*JoinResponse_Events) isJoinResponse_Frame() {}
@@ -608,6 +912,10 @@ func (*JoinResponse_Ack) isJoinResponse_Frame() {}
 func (*JoinResponse_Refused) isJoinResponse_Frame() {}
 
 func (*JoinResponse_Closed) isJoinResponse_Frame() {}
+
+func (*JoinResponse_History) isJoinResponse_Frame() {}
+
+func (*JoinResponse_Pong) isJoinResponse_Frame() {}
 
 // Welcome answers hello.
 type Welcome struct {
@@ -634,7 +942,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[5]
+	mi := &file_guildhall_v1_room_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +954,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[5]
+	mi := &file_guildhall_v1_room_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +967,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{5}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Welcome) GetGroup() string {
@@ -711,18 +1019,29 @@ func (x *Welcome) GetLimits() *Limits {
 	return nil
 }
 
-// Limits says what the room takes.
+// Limits says what the room takes from a player, over all their connections.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The largest body, in bytes.
-	BodyBytes     uint32 `protobuf:"varint,1,opt,name=body_bytes,json=bodyBytes,proto3" json:"body_bytes,omitempty"`
+	BodyBytes uint32 `protobuf:"varint,1,opt,name=body_bytes,json=bodyBytes,proto3" json:"body_bytes,omitempty"`
+	// How many messages a second a player may say in the long run, and how many at once. What is more is refused. As many
+	// signals again may be sent; what is more of them is dropped.
+	MessagesPerSecond uint32 `protobuf:"varint,2,opt,name=messages_per_second,json=messagesPerSecond,proto3" json:"messages_per_second,omitempty"`
+	// How many messages at once.
+	MessagesBurst uint32 `protobuf:"varint,3,opt,name=messages_burst,json=messagesBurst,proto3" json:"messages_burst,omitempty"`
+	// How many bytes a second a player may say in the long run.
+	BytesPerSecond uint32 `protobuf:"varint,4,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// How many bytes at once.
+	BytesBurst uint32 `protobuf:"varint,5,opt,name=bytes_burst,json=bytesBurst,proto3" json:"bytes_burst,omitempty"`
+	// A connection that gives no sign of life for so long is over.
+	IdleSeconds   uint32 `protobuf:"varint,6,opt,name=idle_seconds,json=idleSeconds,proto3" json:"idle_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[6]
+	mi := &file_guildhall_v1_room_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +1053,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[6]
+	mi := &file_guildhall_v1_room_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,12 +1066,47 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{6}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Limits) GetBodyBytes() uint32 {
 	if x != nil {
 		return x.BodyBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetMessagesPerSecond() uint32 {
+	if x != nil {
+		return x.MessagesPerSecond
+	}
+	return 0
+}
+
+func (x *Limits) GetMessagesBurst() uint32 {
+	if x != nil {
+		return x.MessagesBurst
+	}
+	return 0
+}
+
+func (x *Limits) GetBytesPerSecond() uint32 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *Limits) GetBytesBurst() uint32 {
+	if x != nil {
+		return x.BytesBurst
+	}
+	return 0
+}
+
+func (x *Limits) GetIdleSeconds() uint32 {
+	if x != nil {
+		return x.IdleSeconds
 	}
 	return 0
 }
@@ -768,7 +1122,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[7]
+	mi := &file_guildhall_v1_room_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1134,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[7]
+	mi := &file_guildhall_v1_room_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1147,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{7}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Events) GetEvents() []*Event {
@@ -803,7 +1157,7 @@ func (x *Events) GetEvents() []*Event {
 	return nil
 }
 
-// Event is one thing that everybody in the room sees.
+// Event is one thing that happens in the room.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened.
@@ -812,6 +1166,7 @@ type Event struct {
 	//
 	//	*Event_Message
 	//	*Event_Member
+	//	*Event_Signal
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -819,7 +1174,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[8]
+	mi := &file_guildhall_v1_room_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +1186,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[8]
+	mi := &file_guildhall_v1_room_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +1199,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{8}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -872,6 +1227,15 @@ func (x *Event) GetMember() *Member {
 	return nil
 }
 
+func (x *Event) GetSignal() *Signal {
+	if x != nil {
+		if x, ok := x.Event.(*Event_Signal); ok {
+			return x.Signal
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -886,9 +1250,16 @@ type Event_Member struct {
 	Member *Member `protobuf:"bytes,2,opt,name=member,proto3,oneof"`
 }
 
+type Event_Signal struct {
+	// Somebody tells something for the moment.
+	Signal *Signal `protobuf:"bytes,3,opt,name=signal,proto3,oneof"`
+}
+
 func (*Event_Message) isEvent_Event() {}
 
 func (*Event_Member) isEvent_Event() {}
+
+func (*Event_Signal) isEvent_Event() {}
 
 // Message is one durable message. Numbers count from 1 without gaps for the life of the group.
 type Message struct {
@@ -904,14 +1275,20 @@ type Message struct {
 	// Say.content_type.
 	ContentType string `protobuf:"bytes,5,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// When the room took it, by the host's clock. Numbers order messages, not this.
-	SaidAt        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=said_at,json=saidAt,proto3" json:"said_at,omitempty"`
+	SaidAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=said_at,json=saidAt,proto3" json:"said_at,omitempty"`
+	// Say.to.
+	To []string `protobuf:"bytes,7,rep,name=to,proto3" json:"to,omitempty"`
+	// It was said to others: it has a number and nothing else.
+	Hidden bool `protobuf:"varint,8,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	// The body as text, in place of `body`: in JSON, of a body that is text.
+	Text          string `protobuf:"bytes,9,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[9]
+	mi := &file_guildhall_v1_room_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1300,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[9]
+	mi := &file_guildhall_v1_room_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1313,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{9}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Message) GetSeq() uint64 {
@@ -981,7 +1358,130 @@ func (x *Message) GetSaidAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// Member tells of one player's presence.
+func (x *Message) GetTo() []string {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Message) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
+}
+
+func (x *Message) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// History answers ReadHistory.
+type History struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ReadHistory.before; 0 if that was 0.
+	Before uint64 `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"`
+	// The messages, in order; none if there are none.
+	Messages []*Message `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Whether older ones are retained.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *History) Reset() {
+	*x = History{}
+	mi := &file_guildhall_v1_room_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *History) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*History) ProtoMessage() {}
+
+func (x *History) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_room_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use History.ProtoReflect.Descriptor instead.
+func (*History) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *History) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *History) GetMessages() []*Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *History) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Pong is empty.
+type Pong struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pong) Reset() {
+	*x = Pong{}
+	mi := &file_guildhall_v1_room_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pong) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pong) ProtoMessage() {}
+
+func (x *Pong) ProtoReflect() protoreflect.Message {
+	mi := &file_guildhall_v1_room_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pong.ProtoReflect.Descriptor instead.
+func (*Pong) Descriptor() ([]byte, []int) {
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{14}
+}
+
+// Member tells of one player's presence. In a room with many members it may come late, and who comes and goes in
+// between is not mentioned.
 type Member struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who.
@@ -994,7 +1494,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[10]
+	mi := &file_guildhall_v1_room_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1506,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[10]
+	mi := &file_guildhall_v1_room_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1519,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{10}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Member) GetPlayer() string {
@@ -1049,7 +1549,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[11]
+	mi := &file_guildhall_v1_room_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1561,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[11]
+	mi := &file_guildhall_v1_room_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1574,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{11}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Ack) GetId() string {
@@ -1099,14 +1599,16 @@ type Refused struct {
 	// Why.
 	Code RefuseCode `protobuf:"varint,2,opt,name=code,proto3,enum=guildhall.v1.RefuseCode" json:"code,omitempty"`
 	// For a person to read.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// If it is for a while only: after how many milliseconds the message would be taken.
+	RetryAfterMs  uint32 `protobuf:"varint,4,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[12]
+	mi := &file_guildhall_v1_room_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1620,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[12]
+	mi := &file_guildhall_v1_room_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1633,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{12}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Refused) GetId() string {
@@ -1155,6 +1657,13 @@ func (x *Refused) GetReason() string {
 	return ""
 }
 
+func (x *Refused) GetRetryAfterMs() uint32 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
 // Closed is the end of a session.
 type Closed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1170,7 +1679,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_guildhall_v1_room_proto_msgTypes[13]
+	mi := &file_guildhall_v1_room_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1691,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_guildhall_v1_room_proto_msgTypes[13]
+	mi := &file_guildhall_v1_room_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1704,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{13}
+	return file_guildhall_v1_room_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Closed) GetCode() CloseCode {
@@ -1223,27 +1732,46 @@ var File_guildhall_v1_room_proto protoreflect.FileDescriptor
 
 const file_guildhall_v1_room_proto_rawDesc = "" +
 	"\n" +
-	"\x17guildhall/v1/room.proto\x12\fguildhall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x01\n" +
+	"\x17guildhall/v1/room.proto\x12\fguildhall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x02\n" +
 	"\vJoinRequest\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x13.guildhall.v1.HelloH\x00R\x05hello\x12%\n" +
 	"\x03say\x18\x02 \x01(\v2\x11.guildhall.v1.SayH\x00R\x03say\x12+\n" +
-	"\x05leave\x18\x03 \x01(\v2\x13.guildhall.v1.LeaveH\x00R\x05leaveB\a\n" +
-	"\x05frame\"@\n" +
+	"\x05leave\x18\x03 \x01(\v2\x13.guildhall.v1.LeaveH\x00R\x05leave\x12.\n" +
+	"\x06signal\x18\x04 \x01(\v2\x14.guildhall.v1.SignalH\x00R\x06signal\x12>\n" +
+	"\fread_history\x18\x05 \x01(\v2\x19.guildhall.v1.ReadHistoryH\x00R\vreadHistory\x12(\n" +
+	"\x04ping\x18\x06 \x01(\v2\x12.guildhall.v1.PingH\x00R\x04pingB\a\n" +
+	"\x05frame\"T\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04pass\x18\x01 \x01(\tR\x04pass\x12\x19\n" +
-	"\x05after\x18\x02 \x01(\x04H\x00R\x05after\x88\x01\x01B\b\n" +
-	"\x06_after\"L\n" +
+	"\x05after\x18\x02 \x01(\x04H\x00R\x05after\x88\x01\x01\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\rR\x04lastB\b\n" +
+	"\x06_after\"p\n" +
 	"\x03Say\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\fR\x04body\x12!\n" +
-	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\"\a\n" +
-	"\x05Leave\"\x84\x02\n" +
+	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12\x0e\n" +
+	"\x02to\x18\x04 \x03(\tR\x02to\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"\x8d\x01\n" +
+	"\x06Signal\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\x12!\n" +
+	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12\x0e\n" +
+	"\x02to\x18\x04 \x03(\tR\x02to\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\tR\x04from\";\n" +
+	"\vReadHistory\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\x04R\x06before\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\a\n" +
+	"\x05Leave\"\x06\n" +
+	"\x04Ping\"\xe1\x02\n" +
 	"\fJoinResponse\x121\n" +
 	"\awelcome\x18\x01 \x01(\v2\x15.guildhall.v1.WelcomeH\x00R\awelcome\x12.\n" +
 	"\x06events\x18\x02 \x01(\v2\x14.guildhall.v1.EventsH\x00R\x06events\x12%\n" +
 	"\x03ack\x18\x03 \x01(\v2\x11.guildhall.v1.AckH\x00R\x03ack\x121\n" +
 	"\arefused\x18\x04 \x01(\v2\x15.guildhall.v1.RefusedH\x00R\arefused\x12.\n" +
-	"\x06closed\x18\x05 \x01(\v2\x14.guildhall.v1.ClosedH\x00R\x06closedB\a\n" +
+	"\x06closed\x18\x05 \x01(\v2\x14.guildhall.v1.ClosedH\x00R\x06closed\x121\n" +
+	"\ahistory\x18\x06 \x01(\v2\x15.guildhall.v1.HistoryH\x00R\ahistory\x12(\n" +
+	"\x04pong\x18\a \x01(\v2\x12.guildhall.v1.PongH\x00R\x04pongB\a\n" +
 	"\x05frame\"\xf8\x01\n" +
 	"\aWelcome\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
@@ -1253,33 +1781,49 @@ const file_guildhall_v1_room_proto_rawDesc = "" +
 	"\blast_seq\x18\x05 \x01(\x04R\alastSeq\x120\n" +
 	"\x11history_truncated\x18\x06 \x01(\x04H\x00R\x10historyTruncated\x88\x01\x01\x12,\n" +
 	"\x06limits\x18\a \x01(\v2\x14.guildhall.v1.LimitsR\x06limitsB\x14\n" +
-	"\x12_history_truncated\"'\n" +
+	"\x12_history_truncated\"\xec\x01\n" +
 	"\x06Limits\x12\x1d\n" +
 	"\n" +
-	"body_bytes\x18\x01 \x01(\rR\tbodyBytes\"5\n" +
+	"body_bytes\x18\x01 \x01(\rR\tbodyBytes\x12.\n" +
+	"\x13messages_per_second\x18\x02 \x01(\rR\x11messagesPerSecond\x12%\n" +
+	"\x0emessages_burst\x18\x03 \x01(\rR\rmessagesBurst\x12(\n" +
+	"\x10bytes_per_second\x18\x04 \x01(\rR\x0ebytesPerSecond\x12\x1f\n" +
+	"\vbytes_burst\x18\x05 \x01(\rR\n" +
+	"bytesBurst\x12!\n" +
+	"\fidle_seconds\x18\x06 \x01(\rR\vidleSeconds\"5\n" +
 	"\x06Events\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.guildhall.v1.EventR\x06events\"s\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.guildhall.v1.EventR\x06events\"\xa3\x01\n" +
 	"\x05Event\x121\n" +
 	"\amessage\x18\x01 \x01(\v2\x15.guildhall.v1.MessageH\x00R\amessage\x12.\n" +
-	"\x06member\x18\x02 \x01(\v2\x14.guildhall.v1.MemberH\x00R\x06memberB\a\n" +
-	"\x05event\"\xab\x01\n" +
+	"\x06member\x18\x02 \x01(\v2\x14.guildhall.v1.MemberH\x00R\x06member\x12.\n" +
+	"\x06signal\x18\x03 \x01(\v2\x14.guildhall.v1.SignalH\x00R\x06signalB\a\n" +
+	"\x05event\"\xe7\x01\n" +
 	"\aMessage\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x12\n" +
 	"\x04body\x18\x04 \x01(\fR\x04body\x12!\n" +
 	"\fcontent_type\x18\x05 \x01(\tR\vcontentType\x123\n" +
-	"\asaid_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06saidAt\"Q\n" +
+	"\asaid_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06saidAt\x12\x0e\n" +
+	"\x02to\x18\a \x03(\tR\x02to\x12\x16\n" +
+	"\x06hidden\x18\b \x01(\bR\x06hidden\x12\x12\n" +
+	"\x04text\x18\t \x01(\tR\x04text\"h\n" +
+	"\aHistory\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\x04R\x06before\x121\n" +
+	"\bmessages\x18\x02 \x03(\v2\x15.guildhall.v1.MessageR\bmessages\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\x06\n" +
+	"\x04Pong\"Q\n" +
 	"\x06Member\x12\x16\n" +
 	"\x06player\x18\x01 \x01(\tR\x06player\x12/\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x19.guildhall.v1.MemberStateR\x05state\"'\n" +
 	"\x03Ack\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"_\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x85\x01\n" +
 	"\aRefused\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x18.guildhall.v1.RefuseCodeR\x04code\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"k\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12$\n" +
+	"\x0eretry_after_ms\x18\x04 \x01(\rR\fretryAfterMs\"k\n" +
 	"\x06Closed\x12+\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x17.guildhall.v1.CloseCodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +
@@ -1287,12 +1831,13 @@ const file_guildhall_v1_room_proto_rawDesc = "" +
 	"\vMemberState\x12\x1c\n" +
 	"\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11MEMBER_STATE_HERE\x10\x01\x12\x15\n" +
-	"\x11MEMBER_STATE_GONE\x10\x02*d\n" +
+	"\x11MEMBER_STATE_GONE\x10\x02*\x82\x01\n" +
 	"\n" +
 	"RefuseCode\x12\x1b\n" +
 	"\x17REFUSE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREFUSE_CODE_BODY_TOO_LARGE\x10\x01\x12\x19\n" +
-	"\x15REFUSE_CODE_MALFORMED\x10\x02*\x85\x02\n" +
+	"\x15REFUSE_CODE_MALFORMED\x10\x02\x12\x1c\n" +
+	"\x18REFUSE_CODE_RATE_LIMITED\x10\x03*\x9b\x02\n" +
 	"\tCloseCode\x12\x1a\n" +
 	"\x16CLOSE_CODE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fCLOSE_CODE_LEFT\x10\x01\x12\x1b\n" +
@@ -1303,7 +1848,9 @@ const file_guildhall_v1_room_proto_rawDesc = "" +
 	"\x0fCLOSE_CODE_FULL\x10\x06\x12\x16\n" +
 	"\x12CLOSE_CODE_EVICTED\x10\a\x12\x17\n" +
 	"\x13CLOSE_CODE_INTERNAL\x10\b\x12\x17\n" +
-	"\x13CLOSE_CODE_REPLACED\x10\t2P\n" +
+	"\x13CLOSE_CODE_REPLACED\x10\t\x12\x14\n" +
+	"\x10CLOSE_CODE_FLOOD\x10\n" +
+	"2P\n" +
 	"\vRoomService\x12A\n" +
 	"\x04Join\x12\x19.guildhall.v1.JoinRequest\x1a\x1a.guildhall.v1.JoinResponse(\x010\x01BAZ?github.com/guildhall-dev/guildhall/api/guildhall/v1;guildhallv1b\x06proto3"
 
@@ -1320,7 +1867,7 @@ func file_guildhall_v1_room_proto_rawDescGZIP() []byte {
 }
 
 var file_guildhall_v1_room_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_guildhall_v1_room_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_guildhall_v1_room_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_guildhall_v1_room_proto_goTypes = []any{
 	(MemberState)(0),              // 0: guildhall.v1.MemberState
 	(RefuseCode)(0),               // 1: guildhall.v1.RefuseCode
@@ -1328,43 +1875,55 @@ var file_guildhall_v1_room_proto_goTypes = []any{
 	(*JoinRequest)(nil),           // 3: guildhall.v1.JoinRequest
 	(*Hello)(nil),                 // 4: guildhall.v1.Hello
 	(*Say)(nil),                   // 5: guildhall.v1.Say
-	(*Leave)(nil),                 // 6: guildhall.v1.Leave
-	(*JoinResponse)(nil),          // 7: guildhall.v1.JoinResponse
-	(*Welcome)(nil),               // 8: guildhall.v1.Welcome
-	(*Limits)(nil),                // 9: guildhall.v1.Limits
-	(*Events)(nil),                // 10: guildhall.v1.Events
-	(*Event)(nil),                 // 11: guildhall.v1.Event
-	(*Message)(nil),               // 12: guildhall.v1.Message
-	(*Member)(nil),                // 13: guildhall.v1.Member
-	(*Ack)(nil),                   // 14: guildhall.v1.Ack
-	(*Refused)(nil),               // 15: guildhall.v1.Refused
-	(*Closed)(nil),                // 16: guildhall.v1.Closed
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Signal)(nil),                // 6: guildhall.v1.Signal
+	(*ReadHistory)(nil),           // 7: guildhall.v1.ReadHistory
+	(*Leave)(nil),                 // 8: guildhall.v1.Leave
+	(*Ping)(nil),                  // 9: guildhall.v1.Ping
+	(*JoinResponse)(nil),          // 10: guildhall.v1.JoinResponse
+	(*Welcome)(nil),               // 11: guildhall.v1.Welcome
+	(*Limits)(nil),                // 12: guildhall.v1.Limits
+	(*Events)(nil),                // 13: guildhall.v1.Events
+	(*Event)(nil),                 // 14: guildhall.v1.Event
+	(*Message)(nil),               // 15: guildhall.v1.Message
+	(*History)(nil),               // 16: guildhall.v1.History
+	(*Pong)(nil),                  // 17: guildhall.v1.Pong
+	(*Member)(nil),                // 18: guildhall.v1.Member
+	(*Ack)(nil),                   // 19: guildhall.v1.Ack
+	(*Refused)(nil),               // 20: guildhall.v1.Refused
+	(*Closed)(nil),                // 21: guildhall.v1.Closed
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_guildhall_v1_room_proto_depIdxs = []int32{
 	4,  // 0: guildhall.v1.JoinRequest.hello:type_name -> guildhall.v1.Hello
 	5,  // 1: guildhall.v1.JoinRequest.say:type_name -> guildhall.v1.Say
-	6,  // 2: guildhall.v1.JoinRequest.leave:type_name -> guildhall.v1.Leave
-	8,  // 3: guildhall.v1.JoinResponse.welcome:type_name -> guildhall.v1.Welcome
-	10, // 4: guildhall.v1.JoinResponse.events:type_name -> guildhall.v1.Events
-	14, // 5: guildhall.v1.JoinResponse.ack:type_name -> guildhall.v1.Ack
-	15, // 6: guildhall.v1.JoinResponse.refused:type_name -> guildhall.v1.Refused
-	16, // 7: guildhall.v1.JoinResponse.closed:type_name -> guildhall.v1.Closed
-	9,  // 8: guildhall.v1.Welcome.limits:type_name -> guildhall.v1.Limits
-	11, // 9: guildhall.v1.Events.events:type_name -> guildhall.v1.Event
-	12, // 10: guildhall.v1.Event.message:type_name -> guildhall.v1.Message
-	13, // 11: guildhall.v1.Event.member:type_name -> guildhall.v1.Member
-	17, // 12: guildhall.v1.Message.said_at:type_name -> google.protobuf.Timestamp
-	0,  // 13: guildhall.v1.Member.state:type_name -> guildhall.v1.MemberState
-	1,  // 14: guildhall.v1.Refused.code:type_name -> guildhall.v1.RefuseCode
-	2,  // 15: guildhall.v1.Closed.code:type_name -> guildhall.v1.CloseCode
-	3,  // 16: guildhall.v1.RoomService.Join:input_type -> guildhall.v1.JoinRequest
-	7,  // 17: guildhall.v1.RoomService.Join:output_type -> guildhall.v1.JoinResponse
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	8,  // 2: guildhall.v1.JoinRequest.leave:type_name -> guildhall.v1.Leave
+	6,  // 3: guildhall.v1.JoinRequest.signal:type_name -> guildhall.v1.Signal
+	7,  // 4: guildhall.v1.JoinRequest.read_history:type_name -> guildhall.v1.ReadHistory
+	9,  // 5: guildhall.v1.JoinRequest.ping:type_name -> guildhall.v1.Ping
+	11, // 6: guildhall.v1.JoinResponse.welcome:type_name -> guildhall.v1.Welcome
+	13, // 7: guildhall.v1.JoinResponse.events:type_name -> guildhall.v1.Events
+	19, // 8: guildhall.v1.JoinResponse.ack:type_name -> guildhall.v1.Ack
+	20, // 9: guildhall.v1.JoinResponse.refused:type_name -> guildhall.v1.Refused
+	21, // 10: guildhall.v1.JoinResponse.closed:type_name -> guildhall.v1.Closed
+	16, // 11: guildhall.v1.JoinResponse.history:type_name -> guildhall.v1.History
+	17, // 12: guildhall.v1.JoinResponse.pong:type_name -> guildhall.v1.Pong
+	12, // 13: guildhall.v1.Welcome.limits:type_name -> guildhall.v1.Limits
+	14, // 14: guildhall.v1.Events.events:type_name -> guildhall.v1.Event
+	15, // 15: guildhall.v1.Event.message:type_name -> guildhall.v1.Message
+	18, // 16: guildhall.v1.Event.member:type_name -> guildhall.v1.Member
+	6,  // 17: guildhall.v1.Event.signal:type_name -> guildhall.v1.Signal
+	22, // 18: guildhall.v1.Message.said_at:type_name -> google.protobuf.Timestamp
+	15, // 19: guildhall.v1.History.messages:type_name -> guildhall.v1.Message
+	0,  // 20: guildhall.v1.Member.state:type_name -> guildhall.v1.MemberState
+	1,  // 21: guildhall.v1.Refused.code:type_name -> guildhall.v1.RefuseCode
+	2,  // 22: guildhall.v1.Closed.code:type_name -> guildhall.v1.CloseCode
+	3,  // 23: guildhall.v1.RoomService.Join:input_type -> guildhall.v1.JoinRequest
+	10, // 24: guildhall.v1.RoomService.Join:output_type -> guildhall.v1.JoinResponse
+	24, // [24:25] is the sub-list for method output_type
+	23, // [23:24] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_guildhall_v1_room_proto_init() }
@@ -1376,19 +1935,25 @@ func file_guildhall_v1_room_proto_init() {
 		(*JoinRequest_Hello)(nil),
 		(*JoinRequest_Say)(nil),
 		(*JoinRequest_Leave)(nil),
+		(*JoinRequest_Signal)(nil),
+		(*JoinRequest_ReadHistory)(nil),
+		(*JoinRequest_Ping)(nil),
 	}
 	file_guildhall_v1_room_proto_msgTypes[1].OneofWrappers = []any{}
-	file_guildhall_v1_room_proto_msgTypes[4].OneofWrappers = []any{
+	file_guildhall_v1_room_proto_msgTypes[7].OneofWrappers = []any{
 		(*JoinResponse_Welcome)(nil),
 		(*JoinResponse_Events)(nil),
 		(*JoinResponse_Ack)(nil),
 		(*JoinResponse_Refused)(nil),
 		(*JoinResponse_Closed)(nil),
+		(*JoinResponse_History)(nil),
+		(*JoinResponse_Pong)(nil),
 	}
-	file_guildhall_v1_room_proto_msgTypes[5].OneofWrappers = []any{}
-	file_guildhall_v1_room_proto_msgTypes[8].OneofWrappers = []any{
+	file_guildhall_v1_room_proto_msgTypes[8].OneofWrappers = []any{}
+	file_guildhall_v1_room_proto_msgTypes[11].OneofWrappers = []any{
 		(*Event_Message)(nil),
 		(*Event_Member)(nil),
+		(*Event_Signal)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1396,7 +1961,7 @@ func file_guildhall_v1_room_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guildhall_v1_room_proto_rawDesc), len(file_guildhall_v1_room_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   14,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

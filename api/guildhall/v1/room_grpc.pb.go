@@ -28,13 +28,41 @@ const (
 //
 // RoomService is a group's live room, served by the host that owns it.
 //
-// A session is one Join stream:
+// Transports. One port takes both, in the clear:
 //
-//	client: hello ─────────────► say, say, … ──────────────► leave (or half-close)
-//	room:            welcome ──► events, ack, refused, … ──────────────────────► closed
+//   - gRPC: one Join stream is a session.
+//   - WebSocket, for browsers: GET /guildhall.v1.RoomService/Join. One message is one frame: a binary message with the
+//     frame as protobuf under the sub-protocol `guildhall.v1.proto`, a text message with the frame as protobuf's JSON
+//     under `guildhall.v1.json`. Assignment.websocket_url is where.
 //
-// The first request is `hello`; the room answers `welcome` or `closed`. After `welcome`, events arrive in the
-// room's one order. `closed` is always the last response: it says why, and whether to come back.
+// A session, as a state machine for whoever writes a client:
+//
+//	state     | the client may send                          | the room may send                   | next state
+//	----------|----------------------------------------------|-------------------------------------|-----------------
+//	opened    | hello, within 10 seconds                     | welcome                             | seated
+//	          |                                              | closed                              | over
+//	seated    | say, signal, read_history, ping, in any      | events, ack, refused, history, pong | seated
+//	          | order; leave, once                           | closed                              | over
+//	over      | nothing                                      | nothing; it ends the stream         |
+//
+// A stream that ends without `closed` is a connection that was lost: call Enter again and resume.
+//
+//   - Resume. hello.after is the number of the last message seen. Behind the welcome come all retained messages after it,
+//     each once and in order, then what is said from now on, with no gap between. Messages up to
+//     welcome.history_truncated, if set, are gone for good.
+//   - Say. A say is answered by `ack` once it is durable, or by `refused`. One that was not answered when the stream ended is
+//     said again with the same id: the room recognises it and only acks. So keep what is not answered, in order, and send
+//     it again behind the next welcome. A message of your own that comes back in events is an answer too.
+//   - Order. Message numbers in events grow by one from welcome.last_seq, or from hello.after if that was set. Whoever finds
+//     a gap has a bug to report; enter again and resume.
+//   - Epochs. If welcome.epoch is lower than that of a room of this group in which the client has sat, the host is cut off
+//     and does not know that the room is elsewhere: leave, and Enter again.
+//   - Keepalive. The room pings with what the transport has for it; gRPC libraries and browsers answer by themselves, and
+//     who does not within limits.idle_seconds is gone. To find out whether the room is there, a client sends `ping`.
+//   - Closed says whether to come back. If reconnect is set, wait a random part of a pause that doubles from 20 ms to 1 s,
+//     then Enter again and resume.
+//
+// Frames and fields that a client does not know are from a later version: ignore them.
 type RoomServiceClient interface {
 	// One session in one room.
 	Join(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[JoinRequest, JoinResponse], error)
@@ -67,13 +95,41 @@ type RoomService_JoinClient = grpc.BidiStreamingClient[JoinRequest, JoinResponse
 //
 // RoomService is a group's live room, served by the host that owns it.
 //
-// A session is one Join stream:
+// Transports. One port takes both, in the clear:
 //
-//	client: hello ─────────────► say, say, … ──────────────► leave (or half-close)
-//	room:            welcome ──► events, ack, refused, … ──────────────────────► closed
+//   - gRPC: one Join stream is a session.
+//   - WebSocket, for browsers: GET /guildhall.v1.RoomService/Join. One message is one frame: a binary message with the
+//     frame as protobuf under the sub-protocol `guildhall.v1.proto`, a text message with the frame as protobuf's JSON
+//     under `guildhall.v1.json`. Assignment.websocket_url is where.
 //
-// The first request is `hello`; the room answers `welcome` or `closed`. After `welcome`, events arrive in the
-// room's one order. `closed` is always the last response: it says why, and whether to come back.
+// A session, as a state machine for whoever writes a client:
+//
+//	state     | the client may send                          | the room may send                   | next state
+//	----------|----------------------------------------------|-------------------------------------|-----------------
+//	opened    | hello, within 10 seconds                     | welcome                             | seated
+//	          |                                              | closed                              | over
+//	seated    | say, signal, read_history, ping, in any      | events, ack, refused, history, pong | seated
+//	          | order; leave, once                           | closed                              | over
+//	over      | nothing                                      | nothing; it ends the stream         |
+//
+// A stream that ends without `closed` is a connection that was lost: call Enter again and resume.
+//
+//   - Resume. hello.after is the number of the last message seen. Behind the welcome come all retained messages after it,
+//     each once and in order, then what is said from now on, with no gap between. Messages up to
+//     welcome.history_truncated, if set, are gone for good.
+//   - Say. A say is answered by `ack` once it is durable, or by `refused`. One that was not answered when the stream ended is
+//     said again with the same id: the room recognises it and only acks. So keep what is not answered, in order, and send
+//     it again behind the next welcome. A message of your own that comes back in events is an answer too.
+//   - Order. Message numbers in events grow by one from welcome.last_seq, or from hello.after if that was set. Whoever finds
+//     a gap has a bug to report; enter again and resume.
+//   - Epochs. If welcome.epoch is lower than that of a room of this group in which the client has sat, the host is cut off
+//     and does not know that the room is elsewhere: leave, and Enter again.
+//   - Keepalive. The room pings with what the transport has for it; gRPC libraries and browsers answer by themselves, and
+//     who does not within limits.idle_seconds is gone. To find out whether the room is there, a client sends `ping`.
+//   - Closed says whether to come back. If reconnect is set, wait a random part of a pause that doubles from 20 ms to 1 s,
+//     then Enter again and resume.
+//
+// Frames and fields that a client does not know are from a later version: ignore them.
 type RoomServiceServer interface {
 	// One session in one room.
 	Join(grpc.BidiStreamingServer[JoinRequest, JoinResponse]) error

@@ -2,6 +2,7 @@ package agones
 
 import (
 	"context"
+	"crypto/tls"
 	"os"
 	"slices"
 	"strings"
@@ -11,11 +12,13 @@ import (
 
 	allocation "agones.dev/agones/pkg/allocation/go"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/guildhall-dev/guildhall/internal/agoneslocal"
+	"github.com/guildhall-dev/guildhall/internal/certtest"
 )
 
 type (
@@ -35,14 +38,18 @@ func setupAllocator(t *testing.T, ready int, batchWait time.Duration) (*allocato
 	if address := os.Getenv("GUILDHALL_TEST_AGONES_ALLOCATOR"); address != "" {
 		return realAllocator(t, address), ctx
 	}
-	server := startStandIn(t, ctx, ready, batchWait)
-	for _, gs := range servers(t, ctx, server, agoneslocal.Scheduled, ready) {
-		if _, err := connect(t, gs.SDKAddress).sdk.Ready(ctx, empty); err != nil {
-			t.Fatal(err)
+	authority := certtest.New(t)
+	server := startStandIn(t, ctx, ready, func(c *agoneslocal.Config) {
+		c.BatchWait = batchWait
+		c.AllocatorTLS = &tls.Config{
+			Certificates: []tls.Certificate{authority.Pair(certtest.Leaf{Host: "127.0.0.1"})},
+			ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool(),
 		}
-	}
-	servers(t, ctx, server, agoneslocal.Ready, ready)
-	conn := plain(t, server.AllocatorAddr())
+	})
+	makeReady(t, ctx, server, ready)
+	conn := dial(t, server.AllocatorAddr(), credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{authority.Pair(certtest.Leaf{})}, RootCAs: authority.Pool(),
+	}))
 	return &allocator{
 		AllocationServiceClient: allocation.NewAllocationServiceClient(conn),
 		namespace:               "default",
@@ -340,6 +347,25 @@ func TestListAndCounterSelectors(t *testing.T) {
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %v, want %v", name, c.got, c.want)
+		}
+	}
+}
+
+// A client that shows no certificate of the allocator's, or none at all, has no connection.
+func TestForeignClientsAreUnavailable(t *testing.T) {
+	a, ctx := setupAllocator(t, 1, 0)
+	if a.standIn == nil && os.Getenv("GUILDHALL_TEST_AGONES_TLS_DIR") == "" {
+		t.Skip("the allocator speaks plaintext")
+	}
+	for name, config := range map[string]*tls.Config{
+		"none":    {},
+		"foreign": {Certificates: []tls.Certificate{certtest.New(t).Pair(certtest.Leaf{CommonName: "somebody"})}},
+	} {
+		config.InsecureSkipVerify = true // the other side is what is tested
+		conn := dial(t, a.conn.Target(), credentials.NewTLS(config))
+		got, err := allocation.NewAllocationServiceClient(conn).Allocate(ctx, a.claim(unique(), a.ready()))
+		if status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
 }

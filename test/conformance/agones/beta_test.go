@@ -92,6 +92,25 @@ func TestCounterIsCutToItsCapacity(t *testing.T) {
 	do(s.update(&beta.CounterUpdateRequest{Capacity: number(10)}))
 }
 
+// A host tells both at once, and its capacity may be more than the fleet began with: the capacity counts first.
+func TestCountAndCapacityInOneCall(t *testing.T) {
+	s := setupSDK(t)
+	s.counter()
+	do := must[*beta.Counter](t)
+	do(s.update(&beta.CounterUpdateRequest{Capacity: number(10), Count: number(1)}))
+	if got := do(s.update(&beta.CounterUpdateRequest{Capacity: number(50), Count: number(30)})); got.GetCount() != 30 || got.GetCapacity() != 50 {
+		t.Errorf("reply %v, want 30 of 50", got)
+	}
+	if got := do(s.update(&beta.CounterUpdateRequest{Capacity: number(10), Count: number(1)})); got.GetCount() != 1 || got.GetCapacity() != 10 {
+		t.Errorf("reply %v, want 1 of 10", got)
+	}
+	_, err := s.update(&beta.CounterUpdateRequest{Capacity: number(10), Count: number(11)})
+	refused(t, err, "out of range")
+	if got := s.counter(); got.GetCount() != 1 || got.GetCapacity() != 10 {
+		t.Errorf("read %v, want 1 of 10", got)
+	}
+}
+
 func TestUpdateOfNothingIsRefused(t *testing.T) {
 	s := setupSDK(t)
 	s.not(localMode, "it takes it")

@@ -45,11 +45,10 @@ const (
 	listName    = "players"
 )
 
-// startStandIn runs a stand-in for the length of the test.
-func startStandIn(t *testing.T, ctx context.Context, ready int, batchWait time.Duration) *agoneslocal.Server {
+// startStandIn runs a stand-in for the length of the test; change may be nil.
+func startStandIn(t *testing.T, ctx context.Context, ready int, change func(*agoneslocal.Config)) *agoneslocal.Server {
 	t.Helper()
-	server, err := agoneslocal.New(agoneslocal.Config{
-		BatchWait: batchWait,
+	config := agoneslocal.Config{
 		Fleet: agoneslocal.Fleet{
 			Ready:    ready,
 			Max:      ready,
@@ -63,7 +62,11 @@ func startStandIn(t *testing.T, ctx context.Context, ready int, batchWait time.D
 				return cmd
 			},
 		},
-	})
+	}
+	if change != nil {
+		change(&config)
+	}
+	server, err := agoneslocal.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +80,17 @@ func startStandIn(t *testing.T, ctx context.Context, ready int, batchWait time.D
 		}
 	})
 	return server
+}
+
+// makeReady has so many game servers be Ready: the test speaks for them.
+func makeReady(t *testing.T, ctx context.Context, server *agoneslocal.Server, n int) {
+	t.Helper()
+	for _, gs := range servers(t, ctx, server, agoneslocal.Scheduled, n) {
+		if _, err := connect(t, gs.SDKAddress).sdk.Ready(ctx, empty); err != nil {
+			t.Fatal(err)
+		}
+	}
+	servers(t, ctx, server, agoneslocal.Ready, n)
 }
 
 // servers waits until so many game servers are in a state, and gives them.
@@ -115,7 +129,7 @@ func dial(t *testing.T, address string, creds credentials.TransportCredentials) 
 	return conn
 }
 
-// plain dials a sidecar, or the stand-in's allocator.
+// plain dials without TLS: a sidecar, for example.
 func plain(t *testing.T, address string) *grpc.ClientConn {
 	t.Helper()
 	return dial(t, address, insecure.NewCredentials())

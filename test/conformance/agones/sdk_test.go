@@ -46,7 +46,7 @@ func setupSDK(t *testing.T) *sidecar {
 	}
 	s := &sidecar{t: t, ctx: bounded(t), kind: standIn}
 	if address == "" {
-		address = servers(t, s.ctx, startStandIn(t, s.ctx, 1, 0), agoneslocal.Scheduled, 1)[0].SDKAddress
+		address = servers(t, s.ctx, startStandIn(t, s.ctx, 1, nil), agoneslocal.Scheduled, 1)[0].SDKAddress
 		s.gameServer = connect(t, address)
 		return s
 	}

@@ -300,7 +300,7 @@ func TestDeletedBackfillGivesItsTicketsBack(t *testing.T) {
 // notices at the end of a cycle, so the test keeps cycles going.
 func TestUnacknowledgedBackfillExpires(t *testing.T) {
 	t.Parallel()
-	s, timeout := pendingRelease(t)
+	s, timeout := timeouts(t, "PENDING_RELEASE")
 	b := newBackfillBench(t, s)
 	b.create()
 	opened := b.fetch(1)[0].GetBackfill()

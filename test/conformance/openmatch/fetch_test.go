@@ -299,7 +299,7 @@ func TestConcurrentFetchesShareNoTicket(t *testing.T) {
 
 func TestPendingTicketsComeBack(t *testing.T) {
 	t.Parallel()
-	s, timeout := pendingRelease(t)
+	s, timeout := timeouts(t, "PENDING_RELEASE")
 	b := newBench(t, s, nil)
 	ticket := b.create()
 	b.fetch(1)

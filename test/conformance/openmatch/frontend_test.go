@@ -101,7 +101,9 @@ func TestDeleteTicket(t *testing.T) {
 	if _, err := b.frontend.DeleteTicket(b.ctx(), &pb.DeleteTicketRequest{TicketId: gone.GetId()}); err != nil {
 		t.Fatal(err)
 	}
-	b.queryUntil(b.pool(), stays)
+	if got, err := b.queryTickets(b.ctx(), b.pool()); err != nil || !sameIDs(idsOf(got), []string{stays.GetId()}) {
+		t.Errorf("behind DeleteTicket the pool has %v, %v; want what stays", idsOf(got), err)
+	}
 	b.goneSoon(gone)
 }
 
@@ -212,4 +214,21 @@ func TestWatchAssignmentsEndsWithItsCaller(t *testing.T) {
 	if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
 		t.Errorf("WatchAssignments: %v, want Canceled", err)
 	}
+}
+
+// An assigned ticket is deleted in time, and who watches it hears of that.
+func TestAssignedTicketsExpire(t *testing.T) {
+	t.Parallel()
+	s, timeout := timeouts(t, "ASSIGNED_DELETE")
+	b := newBench(t, s, nil)
+	ticket := b.create()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout+eventually)
+	defer cancel()
+	stream := b.watch(ctx, ticket.GetId())
+	b.assign("one:1", ticket)
+	wantAssignment(t, stream, "one:1")
+	_, err := stream.Recv()
+	wantStatus(t, "WatchAssignments", err, codes.NotFound, notFound(ticket.GetId()))
+	_, err = s.frontend.GetTicket(ctx, &pb.GetTicketRequest{TicketId: ticket.GetId()})
+	wantStatus(t, "GetTicket", err, codes.NotFound, notFound(ticket.GetId()))
 }

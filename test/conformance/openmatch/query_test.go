@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"open-match.dev/open-match/pkg/pb"
 )
@@ -84,9 +88,10 @@ func TestQueriesOfAnEmptyPool(t *testing.T) {
 
 func TestQueryTicketsInPages(t *testing.T) {
 	t.Parallel()
+	size := pageSize(t)
 	b := newBench(t, shared, nil)
 	var tickets []*pb.Ticket
-	for range 2*standInPageSize + 1 {
+	for range 2*size + 1 {
 		tickets = append(tickets, b.create())
 	}
 	b.queryUntil(b.pool(), tickets...)
@@ -94,15 +99,47 @@ func TestQueryTicketsInPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if isReal() {
-		t.Logf("%d pages; their size is the server's configuration and not checked", len(pages))
-		return
+	var sizes []int
+	for _, page := range pages {
+		sizes = append(sizes, len(page))
 	}
-	for i, want := range []int{standInPageSize, standInPageSize, 1} {
-		if len(pages) != 3 || len(pages[i]) != want {
-			t.Fatalf("pages of the wrong sizes, want 10, 10, 1: %v", pages)
+	if !slices.Equal(sizes, []int{size, size, 1}) {
+		t.Fatalf("pages of %v tickets, want %d, %d and 1", sizes, size, size)
+	}
+}
+
+// The server pages by count and bounds no message: whoever queries has to take more than gRPC's default.
+func TestPageBeyondTheDefaultOfClients(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, shared, nil)
+	const tickets, bytes = 9, 500 << 10 // in a page of ten
+	large := map[string]*anypb.Any{"large": {TypeUrl: "x/y", Value: make([]byte, bytes)}}
+	var filed []*pb.Ticket
+	for range tickets {
+		created, err := b.frontend.CreateTicket(b.ctx(), &pb.CreateTicketRequest{Ticket: &pb.Ticket{
+			SearchFields: &pb.SearchFields{Tags: []string{b.tag}}, Extensions: large,
+		}})
+		if err != nil {
+			t.Fatal(err)
 		}
+		filed = append(filed, created)
+		t.Cleanup(func() { // they are a burden for the queries of others
+			if _, err := b.frontend.DeleteTicket(bounded(t), &pb.DeleteTicketRequest{TicketId: created.GetId()}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	b.queryUntil(b.pool(), filed...)
+	conn, err := grpc.NewClient(b.queryAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := pb.NewQueryServiceClient(conn).QueryTickets(b.ctx(), &pb.QueryTicketsRequest{Pool: b.pool()})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	wantStatus(t, "QueryTickets by a client with gRPC's default", err, codes.ResourceExhausted, "")
 }
 
 func TestQueryTicketIds(t *testing.T) {

@@ -1,16 +1,3 @@
-// Package openmatch_test holds Open Match's contract as far as Guildhall relies on it, as tests over the wire.
-//
-// It runs against the stand-in, internal/openmatchlocal, and against a real Open Match when these are set:
-//
-//	GUILDHALL_TEST_OPENMATCH_FRONTEND, _BACKEND, _QUERY          host:port of each service
-//	GUILDHALL_TEST_OPENMATCH_MATCHFUNCTION_ADVERTISE             host:port where the suite listens for calls of
-//	                                                             its match function (default 127.0.0.1:0)
-//	GUILDHALL_TEST_OPENMATCH_PENDING_RELEASE                     the server's pendingReleaseTimeout, as a
-//	                                                             duration; without it, tests of timeouts skip
-//
-// Tests use tags of their own, so what others left on the server does not matter. They wait by asking again
-// through the API, never by the clock. A test that does not call t.Parallel would disturb its neighbours: it
-// releases everybody's tickets, or cancels a cycle that all share.
 package openmatch_test
 
 import (
@@ -105,8 +92,9 @@ type services struct {
 	backend  pb.BackendServiceClient
 	query    pb.QueryServiceClient
 
-	connections []*grpc.ClientConn
-	stopped     chan error // nil for a real server
+	queryAddress string
+	connections  []*grpc.ClientConn
+	stopped      chan error // nil for a real server
 }
 
 func connectShared(ctx context.Context) (*services, error) {
@@ -143,7 +131,7 @@ func startStandIn(ctx context.Context, cfg openmatchlocal.Config) (*services, er
 }
 
 func connect(frontend, backend, query string) (*services, error) {
-	s := &services{}
+	s := &services{queryAddress: query}
 	for _, address := range []string{frontend, backend, query} {
 		conn, err := grpc.NewClient(address,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -172,13 +160,13 @@ func (s *services) stop() error {
 	return <-s.stopped
 }
 
-// pendingRelease gives a server on which a test can wait for timeouts, and its pendingReleaseTimeout.
-func pendingRelease(t *testing.T) (*services, time.Duration) {
+// timeouts gives a server on which a test can wait for a timeout, and that timeout: PENDING_RELEASE or ASSIGNED_DELETE.
+func timeouts(t *testing.T, which string) (*services, time.Duration) {
 	t.Helper()
 	if isReal() {
-		text := os.Getenv(environment + "PENDING_RELEASE")
+		text := os.Getenv(environment + which)
 		if text == "" {
-			t.Skipf("the server's pendingReleaseTimeout is not known: set %sPENDING_RELEASE to run this", environment)
+			t.Skipf("this timeout of the server is not known: set %s%s to run this", environment, which)
 		}
 		timeout, err := time.ParseDuration(text)
 		if err != nil {
@@ -190,6 +178,7 @@ func pendingRelease(t *testing.T) (*services, time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := startStandIn(ctx, openmatchlocal.Config{
 		PendingReleaseTimeout: timeout,
+		AssignedDeleteTimeout: timeout,
 		FetchWait:             50 * time.Millisecond,
 	})
 	if err != nil {
@@ -202,6 +191,23 @@ func pendingRelease(t *testing.T) (*services, time.Duration) {
 		}
 	})
 	return s, timeout
+}
+
+// pageSize gives the server's page size.
+func pageSize(t *testing.T) int {
+	t.Helper()
+	if !isReal() {
+		return standInPageSize
+	}
+	text := os.Getenv(environment + "PAGE_SIZE")
+	if text == "" {
+		t.Skipf("the server's queryPageSize is not known: set %sPAGE_SIZE to run this", environment)
+	}
+	size, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
 }
 
 func listenForFunctions() (net.Listener, *pb.FunctionConfig, error) {

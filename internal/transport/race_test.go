@@ -1,0 +1,6 @@
+//go:build race
+
+package transport
+
+// racing says that the race detector is in, which allocates.
+const racing = true
