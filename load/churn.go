@@ -94,7 +94,7 @@ func (c *ChurnConfig) check() error {
 	case c.Rate*c.Seconds*float64(c.Players)/float64(c.Groups) > maxSights:
 		return fmt.Errorf("at most %.0f deliveries can be checked: talk less, or for a shorter time", float64(maxSights))
 	}
-	return c.checkRooms(c.Players, c.Groups)
+	return c.checkRooms(c.Players, c.Groups, c.Players)
 }
 
 // churn is one run of [Churn].

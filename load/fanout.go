@@ -98,7 +98,7 @@ func (c *FanoutConfig) check() error {
 	case c.Signal && c.Members < 2:
 		return errors.New("--signal: nobody receives their own signals, so take at least 2 members")
 	}
-	return c.checkRooms(c.Rooms*c.Members, c.Rooms)
+	return c.checkRooms(c.Rooms*c.Members, c.Rooms, c.Rooms*c.Members)
 }
 
 // fanout is one run of [Fanout].

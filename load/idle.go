@@ -54,7 +54,7 @@ func (c *IdleConfig) check() error {
 			return err
 		}
 	}
-	return c.checkRooms(c.Connections+c.Groups, c.Groups)
+	return c.checkRooms(c.Connections+c.Groups, c.Groups, c.Connections+c.Groups)
 }
 
 // Idle seats players who say nothing, and asks how much memory the hosts have for each.

@@ -119,12 +119,12 @@ func between[N cmp.Ordered](flag string, n, least, most N) error {
 	return nil
 }
 
-// checkRooms says what is wrong with so many players in so many rooms.
-func (c *Config) checkRooms(players, rooms int) error {
+// checkRooms says what is wrong with so many players in so many rooms, on so many connections.
+func (c *Config) checkRooms(players, rooms, connections int) error {
 	if most, capacity := (players+rooms-1)/rooms, c.capacity(); most > capacity {
 		return fmt.Errorf("%d players in a room: a room of this kind seats %d (--capacity says otherwise if your server does); take more rooms", most, capacity)
 	}
-	return checkFiles(players)
+	return checkFiles(connections)
 }
 
 // rest waits; it is false if ctx ends first.

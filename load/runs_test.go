@@ -194,10 +194,10 @@ func TestSizesThatMakeNoSense(t *testing.T) {
 func TestCapacity(t *testing.T) {
 	t.Parallel()
 	c := Config{Capacity: 2000}
-	if err := c.checkRooms(2000, 1); err != nil {
+	if err := c.checkRooms(2000, 1, 1); err != nil {
 		t.Error(err)
 	}
-	if err := c.checkRooms(2001, 1); err == nil {
+	if err := c.checkRooms(2001, 1, 1); err == nil {
 		t.Error("one too many was taken")
 	}
 }

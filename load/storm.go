@@ -64,7 +64,11 @@ func (c *StormConfig) check() error {
 	if c.Groups > c.Players {
 		return fmt.Errorf("%d groups of %d players: a group without players is none", c.Groups, c.Players)
 	}
-	return c.checkRooms(c.Players, c.Groups)
+	connections := c.Players
+	if c.Assign {
+		connections = 0 // to no host
+	}
+	return c.checkRooms(c.Players, c.Groups, connections)
 }
 
 // storm is one run of [Storm].
