@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/guildhall-dev/guildhall"
@@ -78,7 +80,7 @@ func TestASessionFromJoinToLeave(t *testing.T) {
 		if err := <-left; err != nil {
 			t.Errorf("Leave: %v", err)
 		}
-		if got := b.lobby.tokens; !slices.Equal(got, []string{"Bearer token of p1"}) {
+		if got := b.lobby.shown(); !slices.Equal(got, []string{"Bearer token of p1"}) {
 			t.Errorf("the lobby was shown %q", got)
 		}
 	})
@@ -120,8 +122,8 @@ func TestJoinBehindZero(t *testing.T) {
 
 func TestAConfigurationThatLacksSomething(t *testing.T) {
 	t.Parallel()
-	for _, config := range []client.Config{{}, {Server: "http://127.0.0.1:1"}, {Token: "t"}} {
-		if room, err := client.Join(t.Context(), config, dragons); err == nil || room != nil || !strings.Contains(err.Error(), "Server and Token") {
+	for _, config := range []client.Config{{}, {Server: "http://127.0.0.1:1"}, {Token: "t"}, {Conn: new(grpc.ClientConn)}} {
+		if room, err := client.Join(t.Context(), config, dragons); err == nil || room != nil || !strings.Contains(err.Error(), "Server, or Conn, and Token") {
 			t.Errorf("Join with %+v: %v", config, err)
 		}
 		if _, err := client.Enter(t.Context(), config, dragons); err == nil {
@@ -130,15 +132,44 @@ func TestAConfigurationThatLacksSomething(t *testing.T) {
 	}
 }
 
+// onBothPorts runs a test that enters at the port of all protocols, and one that enters at the port of gRPC alone.
+func onBothPorts(t *testing.T, test func(t *testing.T, b *bundle)) {
+	t.Helper()
+	t.Run("Server", func(t *testing.T) { test(t, setup(t, client.GRPC)) })
+	t.Run("Conn", func(t *testing.T) {
+		b := setup(t, client.GRPC)
+		b.callByGRPC(strings.TrimPrefix(b.lobby.url, "http://"))
+		test(t, b)
+	})
+}
+
+// callByGRPC has the player call the frontend by grpc-go.
+func (b *bundle) callByGRPC(address string) {
+	b.t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = conn.Close() }) // nothing is under way
+	b.config.Conn, b.config.Server = conn, ""
+}
+
 func TestEnterGivesTheAssignment(t *testing.T) {
-	both(t, func(t *testing.T, b *bundle) {
+	onBothPorts(t, func(t *testing.T, b *bundle) {
 		got, err := client.Enter(b.ctx, b.config, dragons)
 		if err != nil || got.GetHost() != "h1" || got.GetEpoch() != 7 || got.GetPass() != "pass 1" {
 			t.Errorf("Enter: %v, %v", got, err)
 		}
+		if got := b.lobby.shown(); !slices.Equal(got, []string{"Bearer token of p1"}) {
+			t.Errorf("the tokens shown are %q", got)
+		}
 		b.lobby.answers(connect.NewError(connect.CodePermissionDenied, errors.New("not your group")))
 		if _, err := client.Enter(b.ctx, b.config, dragons); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "guild:dragons") {
 			t.Errorf("Enter: %v, want PermissionDenied and the group", err)
+		}
+		b.lobby.answers(errBreakOff)
+		if _, err := client.Enter(b.ctx, b.config, dragons); connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("Enter: %v, want Unavailable of a stream that ends without an assignment", err)
 		}
 		b.lobby.waits()
 		ctx, cancel := context.WithCancel(b.ctx)
@@ -156,13 +187,11 @@ func TestEnterGivesTheAssignment(t *testing.T) {
 
 // What Enter says for good ends the room; what it says for now is tried again.
 func TestErrorsOfEnter(t *testing.T) {
-	t.Parallel()
 	final := map[connect.Code]bool{
 		connect.CodeUnauthenticated: true, connect.CodePermissionDenied: true, connect.CodeInvalidArgument: true, connect.CodeUnimplemented: true,
 	}
 	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
-		t.Run(code.String(), func(t *testing.T) {
-			b := setup(t, client.GRPC) // in parallel; it does not come to a transport
+		onBothPorts(t, func(t *testing.T, b *bundle) {
 			b.lobby.answers(connect.NewError(code, errors.New("no")), connect.NewError(code, errors.New("still no")))
 			p := b.joins()
 			if !final[code] {
@@ -180,8 +209,8 @@ func TestErrorsOfEnter(t *testing.T) {
 			} else if !errors.Is(err, client.ErrLeft) {
 				t.Errorf("Say: %v", err)
 			}
-			if err := p.ends(); connect.CodeOf(err) != code {
-				t.Errorf("the room ended with %v, want %s", err, code)
+			if err := p.ends(); connect.CodeOf(err) != code || !strings.HasSuffix(err.Error(), ": no") {
+				t.Errorf("the room ended with %v, want %s: no", err, code)
 			}
 			if n := b.lobby.entered(); n != 1 {
 				t.Errorf("it entered %d times, want once", n)
@@ -192,8 +221,12 @@ func TestErrorsOfEnter(t *testing.T) {
 
 // A frontend that is not there is waited for, until the caller has enough.
 func TestNoFrontend(t *testing.T) {
-	both(t, func(t *testing.T, b *bundle) {
-		b.config.Server = "http://127.0.0.1:1"
+	onBothPorts(t, func(t *testing.T, b *bundle) {
+		if b.config.Conn != nil {
+			b.callByGRPC("127.0.0.1:1")
+		} else {
+			b.config.Server = "http://127.0.0.1:1"
+		}
 		ctx, cancel := context.WithCancel(b.ctx)
 		room, err := client.Join(ctx, b.config, dragons)
 		if err != nil {

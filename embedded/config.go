@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 
 	"github.com/guildhall-dev/guildhall/director"
 	"github.com/guildhall-dev/guildhall/frontend"
@@ -18,6 +19,8 @@ import (
 type Config struct {
 	// Listen is where players call, host:port; "" means a free port of 127.0.0.1.
 	Listen string
+	// GRPCListen is where they call by gRPC alone; "" means the port behind that of Listen, or a free one if Listen's is.
+	GRPCListen string
 	// Data is the folder for all that lasts; "" means a temporary one that goes with the process.
 	Data string
 	// Hosts is how many Ready hosts the local fleet keeps; 0 means 2.
@@ -92,6 +95,9 @@ func (c *Config) fill() {
 	if c.Listen == "" {
 		c.Listen = anyPort
 	}
+	if c.GRPCListen == "" {
+		c.GRPCListen = nextPort(c.Listen)
+	}
 	if c.Hosts == 0 {
 		c.Hosts = 2
 	}
@@ -113,6 +119,17 @@ func (c *Config) hasAgones() bool {
 
 // anyPort is a free port on the loopback interface.
 const anyPort = "127.0.0.1:0"
+
+// nextPort gives the address with the next port; with a free port if its own is to be one, or if it is no address, which whoever
+// listens there finds out.
+func nextPort(address string) string {
+	host, text, err := net.SplitHostPort(address)
+	port, notNumber := strconv.Atoi(text)
+	if err != nil || notNumber != nil || port == 0 {
+		return net.JoinHostPort(host, "0")
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port+1))
+}
 
 func thisProgram() (*exec.Cmd, error) {
 	path, err := os.Executable()

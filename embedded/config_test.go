@@ -26,3 +26,15 @@ func TestServicesKnowTheSameKinds(t *testing.T) {
 		}
 	}
 }
+
+func TestNextPort(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"127.0.0.1:7777": "127.0.0.1:7778", ":7777": ":7778", "[::1]:80": "[::1]:81", "127.0.0.1:0": "127.0.0.1:0",
+		"127.0.0.1:http": "127.0.0.1:0", "nonsense": ":0",
+	} {
+		if got := nextPort(address); got != want {
+			t.Errorf("behind %s is %s, want %s", address, got, want)
+		}
+	}
+}

@@ -144,7 +144,7 @@ func (s *Stack) openDirector(undo *process.Undo) (err error) {
 
 func (s *Stack) openFrontend(undo *process.Undo) (err error) {
 	c := s.config.Frontend
-	c.AdminListen, c.Listen, c.NATS = anyPort, s.config.Listen, s.config.NATS
+	c.AdminListen, c.Listen, c.GRPCListen, c.NATS = anyPort, s.config.Listen, s.config.GRPCListen, s.config.NATS
 	c.OpenmatchFrontend, c.PassKeyFile, c.Development = s.config.OpenmatchFrontend, s.data.passKey, true
 	c.Mounts = map[string]http.Handler{
 		"/" + guildhallv1connect.OperatorServiceName + "/": proxy(s.director.Addr()),
@@ -169,10 +169,14 @@ func proxy(address string) http.Handler {
 // URL gives the address that players call.
 func (s *Stack) URL() string { return "http://" + s.frontend.Addr() }
 
+// GRPCAddr gives the address, host:port, that players call by gRPC alone.
+func (s *Stack) GRPCAddr() string { return s.frontend.GRPCAddr() }
+
 // Parts lists what runs here and where it listens, in the order of the ticket's path.
 func (s *Stack) Parts() []Part {
 	parts := []Part{
 		{"frontend", s.frontend.Addr(), s.frontend.AdminAddr()},
+		{"frontend, gRPC alone", s.frontend.GRPCAddr(), ""},
 		{"matchfunction", s.matchfunction.Addr(), s.matchfunction.AdminAddr()},
 		{"director", s.director.Addr(), s.director.AdminAddr()},
 	}

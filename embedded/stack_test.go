@@ -132,7 +132,7 @@ func TestRealPartsInPlaceOfStandIns(t *testing.T) {
 	}
 	ours.Frontend.PassKeyFile = keyFile
 	stack := start(t, ours)
-	if parts := stack.Parts(); len(parts) != 3 {
+	if parts := stack.Parts(); len(parts) != 4 {
 		t.Errorf("beside the real parts there run %v", parts)
 	}
 	group := guildhall.Group{Kind: "guild", ID: "dragons"}

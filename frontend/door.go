@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strings"
 	"time"
 
@@ -32,8 +31,8 @@ type visitor struct {
 }
 
 // check lets a caller in to a group, or says in the call's own terms why not.
-func (d *door) check(header http.Header, groupText string) (visitor, error) {
-	token, err := d.token(header)
+func (d *door) check(from caller, groupText string) (visitor, error) {
+	token, err := d.token(from)
 	if err != nil {
 		return visitor{}, err
 	}
@@ -66,8 +65,8 @@ func (d *door) checkBan(who visitor) error {
 }
 
 // token checks the player token of a call.
-func (d *door) token(header http.Header) (pass.Token, error) {
-	scheme, signed, _ := strings.Cut(header.Get("Authorization"), " ")
+func (d *door) token(from caller) (pass.Token, error) {
+	scheme, signed, _ := strings.Cut(from.authorization, " ")
 	if signed == "" || !strings.EqualFold(scheme, "Bearer") {
 		return pass.Token{}, connect.NewError(connect.CodeUnauthenticated,
 			errors.New("no player token: send the header Authorization: Bearer TOKEN"))

@@ -12,20 +12,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"time"
 
-	"connectrpc.com/connect"
-	connectcors "connectrpc.com/cors"
-	"connectrpc.com/grpchealth"
-	"connectrpc.com/grpcreflect"
 	"github.com/nats-io/nats.go"
-	"github.com/rs/cors"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"open-match.dev/open-match/pkg/pb"
 
-	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
 	"github.com/guildhall-dev/guildhall/internal/broker"
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/process"
@@ -36,9 +29,6 @@ import (
 const (
 	// maxRequestBytes bounds a request: its largest part is a group's name.
 	maxRequestBytes = 16 << 10
-	// compressFrom is from how many bytes an answer is compressed, for those who take it: none is so large. To compress an
-	// assignment costs more than all the rest of entering.
-	compressFrom = 16 << 10
 	// maxCalls is how many calls a connection carries at once. Each player who waits is one, and a gateway has few connections for
 	// all of its players: the default, 250, would have it open dozens.
 	maxCalls = 10_000
@@ -51,6 +41,7 @@ type Frontend struct {
 	logger   *slog.Logger
 	admin    *process.Admin
 	listener net.Listener
+	grpc     net.Listener
 	secrets  *secret.Files
 	nats     *nats.Conn
 	match    *grpc.ClientConn
@@ -78,6 +69,10 @@ func New(config Config) (*Frontend, error) {
 		return nil, err
 	}
 	undo.Add(f.listener.Close)
+	if f.grpc, err = process.Listen("GRPC_LISTEN", config.GRPCListen); err != nil {
+		return nil, err
+	}
+	undo.Add(f.grpc.Close)
 	undo.Add(f.closeConns)
 	if err := f.connect(); err != nil {
 		return nil, err
@@ -169,6 +164,9 @@ func (f *Frontend) closeConns() error {
 // Addr gives the address that players call.
 func (f *Frontend) Addr() string { return f.listener.Addr().String() }
 
+// GRPCAddr gives the address that is called by gRPC alone.
+func (f *Frontend) GRPCAddr() string { return f.grpc.Addr().String() }
+
 // AdminAddr gives the address of the admin port.
 func (f *Frontend) AdminAddr() string { return f.admin.Addr() }
 
@@ -177,15 +175,11 @@ func (f *Frontend) Started() <-chan struct{} { return f.admin.Started() }
 
 // Close gives up what New opened, for a service that is not run.
 func (f *Frontend) Close() error {
-	return errors.Join(f.closeConns(), f.listener.Close(), f.admin.Close())
+	return errors.Join(f.closeConns(), f.listener.Close(), f.grpc.Close(), f.admin.Close())
 }
 
 // Run serves until ctx ends. Players who wait then are told to come back, and their tickets are withdrawn.
 func (f *Frontend) Run(ctx context.Context) error {
-	server := &http.Server{
-		Handler: f.handler(), Protocols: process.CleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(f.logger.Handler(), slog.LevelDebug), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
-	}
 	err := process.RunAll(ctx, f.admin, f.secrets, f.registry, f.waits, process.Func(func(ctx context.Context) error {
 		select {
 		case <-f.registry.Synced():
@@ -199,40 +193,10 @@ func (f *Frontend) Run(ctx context.Context) error {
 			close(f.lobby.stopping)
 		})
 		defer stop()
-		return process.ServeHTTP(ctx, server, f.listener, f.config.StopGrace)
+		serving, ctx := errgroup.WithContext(ctx)
+		serving.Go(func() error { return process.ServeHTTP(ctx, f.httpServer(), f.listener, f.config.StopGrace) })
+		serving.Go(func() error { return f.grpcServer().Serve(ctx, f.grpc, f.config.StopGrace) })
+		return serving.Wait()
 	}))
 	return errors.Join(err, f.closeConns())
-}
-
-func (f *Frontend) handler() http.Handler {
-	options := connect.WithHandlerOptions(connect.WithReadMaxBytes(maxRequestBytes), connect.WithCompressMinBytes(compressFrom))
-	services := []string{guildhallv1connect.LobbyServiceName}
-	mux := http.NewServeMux()
-	mux.Handle(guildhallv1connect.NewLobbyServiceHandler(f.lobby, options))
-	if f.config.Development {
-		services = append(services, guildhallv1connect.DevelopmentServiceName)
-		mux.Handle(guildhallv1connect.NewDevelopmentServiceHandler(&development{kinds: f.config.Kinds}, options))
-		reflector := grpcreflect.NewStaticReflector(services...)
-		mux.Handle(grpcreflect.NewHandlerV1(reflector))
-		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
-	}
-	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(services...)))
-	for prefix, handler := range f.config.Mounts {
-		mux.Handle(prefix, handler)
-	}
-	return cors.New(cors.Options{
-		AllowedOrigins: f.config.AllowOrigins,
-		AllowedMethods: connectcors.AllowedMethods(),
-		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization"),
-		ExposedHeaders: connectcors.ExposedHeaders(),
-		// With no origin configured rs/cors would let all in; a frontend that nobody told of pages lets none.
-		AllowOriginFunc: f.originFunc(),
-	}).Handler(mux)
-}
-
-func (f *Frontend) originFunc() func(string) bool {
-	if len(f.config.AllowOrigins) > 0 {
-		return nil
-	}
-	return func(string) bool { return f.config.Development }
 }

@@ -8,15 +8,18 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
 	"github.com/guildhall-dev/guildhall/internal/broker"
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/process"
@@ -55,7 +58,7 @@ func TestDoor(t *testing.T) {
 		{"Bearer " + mine, "guild:", connect.CodeInvalidArgument},
 		{"Bearer " + mine, "", connect.CodeInvalidArgument},
 	} {
-		who, err := d.check(http.Header{"Authorization": {c.header}}, c.group)
+		who, err := d.check(caller{authorization: c.header}, c.group)
 		switch {
 		case c.code == 0 && (err != nil || who != visitor{"p1", dragons}):
 			t.Errorf("%.12q for %q: %v, %v", c.header, c.group, who, err)
@@ -66,10 +69,13 @@ func TestDoor(t *testing.T) {
 }
 
 func TestDevelopmentTokensArePassedInDevelopmentOnly(t *testing.T) {
-	w := setup(t, func(c *Config) {
+	onBothPorts(t, testDevelopmentTokensArePassedInDevelopmentOnly, func(c *Config) {
 		c.Development = false
 		c.TokenKeysFile = c.PassKeyFile + ".pub" // any key but the development key
 	})
+}
+
+func testDevelopmentTokensArePassedInDevelopmentOnly(t *testing.T, w *world) {
 	stream, err := w.lobby(w.frontend).Enter(w.ctx, as(t, &guildhallv1.EnterRequest{Group: dragons.String()}, "p1", dragons))
 	if err == nil {
 		stream.Receive()
@@ -81,6 +87,9 @@ func TestDevelopmentTokensArePassedInDevelopmentOnly(t *testing.T) {
 	if services := w.reflect(); services != nil {
 		t.Errorf("reflection in production: %v", services)
 	}
+	if minted, err := w.mint("p1", dragons.String()); connect.CodeOf(err) != connect.CodeUnimplemented {
+		t.Errorf("a token in production: %v, %v", minted, err)
+	}
 	response := w.options("https://game.example")
 	if origin := response.Header.Get("Access-Control-Allow-Origin"); origin != "" {
 		t.Errorf("a page of an origin that nobody allowed may call: %q", origin)
@@ -88,17 +97,80 @@ func TestDevelopmentTokensArePassedInDevelopmentOnly(t *testing.T) {
 }
 
 func TestReflectionInDevelopment(t *testing.T) {
-	w := setup(t)
-	services := w.reflect()
-	if len(services) < 2 || services[0].GetName() == "" {
-		t.Errorf("reflection lists %v", services)
+	onBothPorts(t, func(t *testing.T, w *world) {
+		services := w.reflect()
+		for _, name := range []string{guildhallv1connect.LobbyServiceName, guildhallv1connect.DevelopmentServiceName} {
+			if !slices.ContainsFunc(services, func(s *grpc_reflection_v1.ServiceResponse) bool { return s.GetName() == name }) {
+				t.Errorf("reflection lists %v, and not %s", services, name)
+			}
+		}
+	})
+}
+
+func TestMintInDevelopment(t *testing.T) {
+	onBothPorts(t, func(t *testing.T, w *world) {
+		minted, err := w.mint("p1", dragons.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, err := pass.ReadToken(pass.DevelopmentKeys(), minted); err != nil || token.Player != "p1" || !token.Names(dragons) {
+			t.Errorf("the token says %v, %v", token, err)
+		}
+		for _, group := range []string{"dragons", "nokind:dragons"} {
+			if minted, err := w.mint("p1", group); connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "dragons") {
+				t.Errorf("a token for %s: %v, %v", group, minted, err)
+			}
+		}
+	})
+}
+
+func (w *world) mint(player, group string) (string, error) {
+	minted, err := guildhallv1connect.NewDevelopmentServiceClient(w.http(), "http://"+w.address(w.frontend), connect.WithGRPC()).
+		MintToken(w.ctx, connect.NewRequest(&guildhallv1.MintTokenRequest{Player: player, Groups: []string{group}}))
+	if err != nil {
+		return "", err
 	}
+	return minted.Msg.GetToken(), nil
+}
+
+// A refusal says the same, whatever carries it.
+func TestRefusals(t *testing.T) {
+	onBothPorts(t, func(t *testing.T, w *world) {
+		for name, c := range map[string]struct {
+			request *connect.Request[guildhallv1.EnterRequest]
+			code    connect.Code
+			says    string
+		}{
+			"no token":        {connect.NewRequest(&guildhallv1.EnterRequest{Group: dragons.String()}), connect.CodeUnauthenticated, "Authorization: Bearer"},
+			"another's group": {as(t, &guildhallv1.EnterRequest{Group: "guild:lions"}, "p1", dragons), connect.CodePermissionDenied, "player p1 does not name group guild:lions"},
+			"no group":        {as(t, &guildhallv1.EnterRequest{Group: "dragons"}, "p1", dragons), connect.CodeInvalidArgument, "dragons"},
+			"too long":        {as(t, &guildhallv1.EnterRequest{Group: strings.Repeat("x", maxRequestBytes)}, "p1", dragons), connect.CodeResourceExhausted, ""},
+		} {
+			stream, err := w.lobby(w.frontend).Enter(w.ctx, c.request)
+			if err == nil {
+				stream.Receive()
+				err = stream.Err()
+			}
+			if connect.CodeOf(err) != c.code || err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s: %v; want %v that says %q", name, err, c.code, c.says)
+			}
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	onBothPorts(t, func(t *testing.T, w *world) {
+		health, err := grpc_health_v1.NewHealthClient(w.dial(w.address(w.frontend))).Check(w.ctx, &grpc_health_v1.HealthCheckRequest{})
+		if err != nil || health.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+			t.Errorf("health is %v, %v", health, err)
+		}
+	})
 }
 
 // reflect lists the services by reflection; nil if there is none.
 func (w *world) reflect() []*grpc_reflection_v1.ServiceResponse {
 	w.t.Helper()
-	var conn grpc.ClientConnInterface = w.dial(w.frontend.Addr())
+	var conn grpc.ClientConnInterface = w.dial(w.address(w.frontend))
 	stream, err := grpc_reflection_v1.NewServerReflectionClient(conn).ServerReflectionInfo(w.ctx)
 	if err != nil {
 		w.t.Fatal(err)
@@ -166,7 +238,8 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		"GUILDHALL_SHARDS":          {Shards: -1, PassKeyFile: garbage, Development: true},
 		"GUILDHALL_TICKET_TTL":      {TicketTTL: 1, PassKeyFile: garbage, Development: true},
 		"GUILDHALL_LISTEN":          {Common: anyPort, Listen: used.Addr().String(), PassKeyFile: garbage, Development: true},
-		"GUILDHALL_NATS":            {Common: anyPort, Listen: "127.0.0.1:0", Config: nobody, PassKeyFile: garbage, Development: true},
+		"GUILDHALL_GRPC_LISTEN":     {Common: anyPort, Listen: "127.0.0.1:0", GRPCListen: used.Addr().String(), PassKeyFile: garbage, Development: true},
+		"GUILDHALL_NATS":            {Common: anyPort, Listen: "127.0.0.1:0", GRPCListen: "127.0.0.1:0", Config: nobody, PassKeyFile: garbage, Development: true},
 	} {
 		if f, err := New(config); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("New gave %v, %v; want an error that names %s", f, err, says)

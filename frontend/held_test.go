@@ -37,8 +37,9 @@ func (w *world) watch(f *Frontend, id, player string, group guildhall.Group) (st
 	return states, stream.Err()
 }
 
-func TestFileThenWatch(t *testing.T) {
-	w := setup(t)
+func TestFileThenWatch(t *testing.T) { onBothPorts(t, testFileThenWatch) }
+
+func testFileThenWatch(t *testing.T, w *world) {
 	id := w.file(w.frontend, "p1", dragons)
 	states, err := w.watch(w.frontend, id, "p1", dragons)
 	if err != nil || len(states) != 2 || states[1].GetAssignment().GetEpoch() != 4 {
@@ -66,8 +67,9 @@ func (w *world) cancel(f *Frontend, id, player string) error {
 	return err
 }
 
-func TestCancel(t *testing.T) {
-	w := setup(t)
+func TestCancel(t *testing.T) { onBothPorts(t, testCancel) }
+
+func testCancel(t *testing.T, w *world) {
 	id := w.file(w.frontend, "p1", dragons)
 	w.awaitFiled("there is a ticket", oneTicket)
 	if err := w.cancel(w.frontend, id, "p2"); connect.CodeOf(err) != connect.CodePermissionDenied {
@@ -96,8 +98,9 @@ func TestUnwatchedTicketIsDropped(t *testing.T) {
 	}
 }
 
-func TestCancelWhileWatched(t *testing.T) {
-	w := setup(t)
+func TestCancelWhileWatched(t *testing.T) { onBothPorts(t, testCancelWhileWatched) }
+
+func testCancelWhileWatched(t *testing.T, w *world) {
 	id := w.file(w.frontend, "p1", dragons)
 	stream, err := w.lobby(w.frontend).WatchAssignment(w.ctx, as(t, &guildhallv1.WatchAssignmentRequest{TicketId: id}, "p1", dragons))
 	if err != nil {

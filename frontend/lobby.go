@@ -4,22 +4,18 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
-	"github.com/guildhall-dev/guildhall/api/guildhall/v1/guildhallv1connect"
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
-// lobby answers LobbyService.
+// lobby answers LobbyService, whatever carries it. Its errors are connect's, whose codes are gRPC's by number.
 type lobby struct {
 	// Static after construction.
 	door     *door
@@ -34,17 +30,18 @@ type lobby struct {
 	stopping chan struct{} // closed when players who wait have to go elsewhere
 }
 
-var _ guildhallv1connect.LobbyServiceHandler = (*lobby)(nil)
-
 var errStopping = connect.NewError(connect.CodeUnavailable, errors.New("this frontend is stopping: call again to reach another"))
 
-// FileTicket answers with an assignment, or with a ticket that this frontend holds for a while.
-func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildhallv1.FileTicketRequest]) (_ *connect.Response[guildhallv1.FileTicketResponse], err error) {
-	who, err := l.door.check(request.Header(), request.Msg.GetGroup())
+// caller is what the headers of a call say.
+type caller struct{ authorization, traceparent string }
+
+// fileTicket answers with an assignment, or with a ticket that this frontend holds for a while.
+func (l *lobby) fileTicket(ctx context.Context, from caller, request *guildhallv1.FileTicketRequest) (_ *guildhallv1.FileTicketResponse, err error) {
+	who, err := l.door.check(from, request.GetGroup())
 	if err != nil {
 		return nil, l.refuse("FileTicket", err)
 	}
-	ctx, span := l.trace(ctx, request.Header(), "FileTicket", who)
+	ctx, span := l.trace(ctx, from, "FileTicket", who)
 	defer func() { endTrace(span, err) }()
 	id := newTicketID(who.group)
 	response := &guildhallv1.FileTicketResponse{TicketId: id.String(), ExpiresAt: timestamppb.New(time.Now().Add(l.held.ttl))}
@@ -56,15 +53,15 @@ func (l *lobby) FileTicket(ctx context.Context, request *connect.Request[guildha
 		if response.Assignment, err = l.admit(ctx, who, placement, pathLive, time.Now()); err != nil {
 			return nil, l.refuse("FileTicket", err)
 		}
-		return connect.NewResponse(response), nil
+		return response, nil
 	}
 	l.held.hold(id, who, l.waits.join(ctx, who.group))
-	return connect.NewResponse(response), nil
+	return response, nil
 }
 
-// WatchAssignment tells the state of a ticket until it is assigned.
-func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[guildhallv1.WatchAssignmentRequest], stream *connect.ServerStream[guildhallv1.WatchAssignmentResponse]) (err error) {
-	id, who, err := l.ticket(request.Header(), request.Msg.GetTicketId())
+// watchAssignment tells the state of a ticket until it is assigned.
+func (l *lobby) watchAssignment(ctx context.Context, from caller, request *guildhallv1.WatchAssignmentRequest, send func(*guildhallv1.WatchAssignmentResponse) error) (err error) {
+	id, who, err := l.ticket(from, request.GetTicketId())
 	if err != nil {
 		return l.refuse("WatchAssignment", err)
 	}
@@ -73,44 +70,44 @@ func (l *lobby) WatchAssignment(ctx context.Context, request *connect.Request[gu
 		return l.refuse("WatchAssignment", err)
 	}
 	defer l.held.unwatch(id)
-	ctx, span := l.trace(ctx, request.Header(), "WatchAssignment", who)
+	ctx, span := l.trace(ctx, from, "WatchAssignment", who)
 	defer func() { endTrace(span, err) }()
 	return l.see(ctx, "WatchAssignment", id, who, seat,
 		func(w *guildhallv1.Waiting) error {
-			return stream.Send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Waiting{Waiting: w}})
+			return send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Waiting{Waiting: w}})
 		},
 		func(a *guildhallv1.Assignment) error {
-			return stream.Send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Assignment{Assignment: a}})
+			return send(&guildhallv1.WatchAssignmentResponse{State: &guildhallv1.WatchAssignmentResponse_Assignment{Assignment: a}})
 		})
 }
 
-// CancelTicket withdraws a ticket that this frontend holds. One that it does not hold lives as long as its stream, or is
+// cancelTicket withdraws a ticket that this frontend holds. One that it does not hold lives as long as its stream, or is
 // at another frontend, which drops it when nobody watches.
-func (l *lobby) CancelTicket(_ context.Context, request *connect.Request[guildhallv1.CancelTicketRequest]) (*connect.Response[guildhallv1.CancelTicketResponse], error) {
-	id, who, err := l.ticket(request.Header(), request.Msg.GetTicketId())
+func (l *lobby) cancelTicket(from caller, request *guildhallv1.CancelTicketRequest) (*guildhallv1.CancelTicketResponse, error) {
+	id, who, err := l.ticket(from, request.GetTicketId())
 	if err != nil {
 		return nil, l.refuse("CancelTicket", err)
 	}
 	if err := l.held.cancel(id, who); err != nil {
 		return nil, l.refuse("CancelTicket", err)
 	}
-	return connect.NewResponse(&guildhallv1.CancelTicketResponse{}), nil
+	return &guildhallv1.CancelTicketResponse{}, nil
 }
 
-// Enter files a ticket, watches it, and withdraws it when the caller goes away.
-func (l *lobby) Enter(ctx context.Context, request *connect.Request[guildhallv1.EnterRequest], stream *connect.ServerStream[guildhallv1.EnterResponse]) (err error) {
-	who, err := l.door.check(request.Header(), request.Msg.GetGroup())
+// enter files a ticket, watches it, and withdraws it when the caller goes away.
+func (l *lobby) enter(ctx context.Context, from caller, request *guildhallv1.EnterRequest, send func(*guildhallv1.EnterResponse) error) (err error) {
+	who, err := l.door.check(from, request.GetGroup())
 	if err != nil {
 		return l.refuse("Enter", err)
 	}
-	ctx, span := l.trace(ctx, request.Header(), "Enter", who)
+	ctx, span := l.trace(ctx, from, "Enter", who)
 	defer func() { endTrace(span, err) }()
 	return l.see(ctx, "Enter", newTicketID(who.group), who, nil,
 		func(w *guildhallv1.Waiting) error {
-			return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Waiting{Waiting: w}})
+			return send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Waiting{Waiting: w}})
 		},
 		func(a *guildhallv1.Assignment) error {
-			return stream.Send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Assignment{Assignment: a}})
+			return send(&guildhallv1.EnterResponse{State: &guildhallv1.EnterResponse_Assignment{Assignment: a}})
 		})
 }
 
@@ -206,19 +203,14 @@ func (l *lobby) find(ctx context.Context, group guildhall.Group) (*guildhallv1.P
 }
 
 // trace begins the trace of a call, or goes on with the caller's.
-func (l *lobby) trace(ctx context.Context, header http.Header, method string, who visitor) (context.Context, tracing.Span) {
-	ctx, span := l.tracer.StartFrom(ctx, header.Get(tracing.Header), method, tracing.Server, time.Time{})
+func (l *lobby) trace(ctx context.Context, from caller, method string, who visitor) (context.Context, tracing.Span) {
+	ctx, span := l.tracer.StartFrom(ctx, from.traceparent, method, tracing.Server, time.Time{})
 	span.Kind(who.group.Kind)
 	return ctx, span
 }
 
-// endTrace ends it. Connect's codes are gRPC's, by number.
-func endTrace(span tracing.Span, err error) {
-	if err != nil {
-		err = status.Error(codes.Code(connect.CodeOf(err)), "")
-	}
-	span.End(err)
-}
+// endTrace ends it.
+func endTrace(span tracing.Span, err error) { span.End(grpcError(err)) }
 
 // admit signs a pass.
 func (l *lobby) admit(ctx context.Context, who visitor, placement *guildhallv1.Placement, path string, since time.Time) (*guildhallv1.Assignment, error) {
@@ -252,12 +244,12 @@ func websocketURL(address string) string {
 }
 
 // ticket checks that a ticket is the caller's to ask for.
-func (l *lobby) ticket(header http.Header, text string) (ticketID, visitor, error) {
+func (l *lobby) ticket(from caller, text string) (ticketID, visitor, error) {
 	id, err := parseTicketID(text)
 	if err != nil {
 		return ticketID{}, visitor{}, connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	who, err := l.door.check(header, id.group.String())
+	who, err := l.door.check(from, id.group.String())
 	return id, who, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -49,6 +50,23 @@ type world struct {
 	config    Config
 	frontend  *Frontend
 	stop      func()
+	grpcAlone bool // the test's players call by the port of gRPC alone
+}
+
+// onBothPorts runs a test over each of the two ports: what a lobby does does not depend on it.
+func onBothPorts(t *testing.T, test func(*testing.T, *world), change ...func(*Config)) {
+	t.Helper()
+	for _, alone := range []bool{false, true} {
+		name := "all protocols"
+		if alone {
+			name = "gRPC alone"
+		}
+		t.Run(name, func(t *testing.T) {
+			w := setup(t, change...)
+			w.grpcAlone = alone
+			test(t, w)
+		})
+	}
 }
 
 func setup(t *testing.T, change ...func(*Config)) *world {
@@ -74,7 +92,7 @@ func setup(t *testing.T, change ...func(*Config)) *world {
 	}
 	w.startOpenMatch()
 	w.config = Config{
-		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: natsConfig, Listen: "127.0.0.1:0",
+		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: natsConfig, Listen: "127.0.0.1:0", GRPCListen: "127.0.0.1:0",
 		OpenmatchFrontend: w.openmatch.FrontendAddr(), PassKeyFile: w.passKey(), Development: true,
 	}
 	for _, c := range change {
@@ -162,9 +180,22 @@ func (w *world) dial(address string) *grpc.ClientConn {
 
 // lobby gives a client of a frontend, with connections of its own.
 func (w *world) lobby(f *Frontend) guildhallv1connect.LobbyServiceClient {
-	http := client.NewHTTPClient()
-	w.t.Cleanup(http.CloseIdleConnections)
-	return guildhallv1connect.NewLobbyServiceClient(http, "http://"+f.Addr(), connect.WithGRPC())
+	return guildhallv1connect.NewLobbyServiceClient(w.http(), "http://"+w.address(f), connect.WithGRPC())
+}
+
+// http gives connections of their own.
+func (w *world) http() *http.Client {
+	calls := client.NewHTTPClient()
+	w.t.Cleanup(calls.CloseIdleConnections)
+	return calls
+}
+
+// address gives where the test's players call.
+func (w *world) address(f *Frontend) string {
+	if w.grpcAlone {
+		return f.GRPCAddr()
+	}
+	return f.Addr()
 }
 
 // as makes a request of a player with a token for a group.

@@ -18,8 +18,9 @@ import (
 	"github.com/guildhall-dev/guildhall/internal/tracing"
 )
 
-func TestLiveRoomCostsNoTicket(t *testing.T) {
-	w := setup(t)
+func TestLiveRoomCostsNoTicket(t *testing.T) { onBothPorts(t, testLiveRoomCostsNoTicket) }
+
+func testLiveRoomCostsNoTicket(t *testing.T, w *world) {
 	claim := w.live(dragons)
 	w.frontend.lobby.live.told(dragons, claim.Epoch)
 	got := w.enter(w.frontend, "p1", dragons).assigned()
@@ -44,8 +45,9 @@ func TestWebSocketURL(t *testing.T) {
 }
 
 // A waiting player costs Open Match nothing: players of one group share a ticket, and one answer is for all.
-func TestPlayersShareATicket(t *testing.T) {
-	w := setup(t)
+func TestPlayersShareATicket(t *testing.T) { onBothPorts(t, testPlayersShareATicket) }
+
+func testPlayersShareATicket(t *testing.T, w *world) {
 	var players []*entering
 	for i := range 20 {
 		p := w.enter(w.frontend, fmt.Sprint("p", i), dragons)
@@ -141,7 +143,10 @@ func TestPlayersReferToOneTicket(t *testing.T) {
 
 // Nothing leaks: the stream breaks, and the ticket goes with the last player.
 func TestBrokenStreamsWithdrawTheTicket(t *testing.T) {
-	w := setup(t)
+	onBothPorts(t, testBrokenStreamsWithdrawTheTicket)
+}
+
+func testBrokenStreamsWithdrawTheTicket(t *testing.T, w *world) {
 	p1, p2 := w.enter(w.frontend, "p1", dragons), w.enter(w.frontend, "p2", dragons)
 	p1.waiting()
 	p2.waiting()
@@ -222,7 +227,10 @@ func TestWantedTicketIsRenewed(t *testing.T) {
 
 // Players who wait when the frontend stops are told to go elsewhere, and leave no ticket.
 func TestStopSendsWaitingPlayersElsewhere(t *testing.T) {
-	w := setup(t)
+	onBothPorts(t, testStopSendsWaitingPlayersElsewhere)
+}
+
+func testStopSendsWaitingPlayersElsewhere(t *testing.T, w *world) {
 	p := w.enter(w.frontend, "p1", dragons)
 	p.waiting()
 	w.awaitFiled("there is a ticket", oneTicket)

@@ -17,12 +17,17 @@ package load
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/rs/xid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/guildhall-dev/guildhall"
 	"github.com/guildhall-dev/guildhall/client"
@@ -39,6 +44,9 @@ const (
 type Config struct {
 	// Server is the base URL of the frontend. Required.
 	Server string
+	// GRPC is the address of the frontend's gRPC port, host:port: players enter there, over TLS if Server is an https URL. "" means that
+	// they enter at Server.
+	GRPC string
 	// Tokens gives players their tokens; nil means that a development server mints them.
 	Tokens Tokens
 	// Transport is how hosts are spoken to.
@@ -56,6 +64,7 @@ type run struct {
 	id     string // in the names of groups: two runs do not meet
 	base   time.Time
 	calls  []*http.Client
+	conns  []*grpc.ClientConn // to the gRPC port, if there is one
 	meter  *meter
 }
 
@@ -73,6 +82,9 @@ func newRun(config Config) (*run, error) {
 	for range connections {
 		r.calls = append(r.calls, client.NewHTTPClient())
 	}
+	if err := r.dial(connections); err != nil {
+		return nil, err
+	}
 	if r.config.Tokens == nil {
 		r.config.Tokens = mint(config.Server, r.calls)
 	}
@@ -80,10 +92,42 @@ func newRun(config Config) (*run, error) {
 	return r, nil
 }
 
+// dial makes connections to the gRPC port, if one is given; they come about with the first call.
+func (r *run) dial(connections int) error {
+	if r.config.GRPC == "" {
+		return nil
+	}
+	creds := insecure.NewCredentials()
+	if strings.HasPrefix(r.config.Server, "https:") {
+		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
+	}
+	for range connections {
+		conn, err := grpc.NewClient(r.config.GRPC, grpc.WithTransportCredentials(creds))
+		if err != nil {
+			r.close()
+			return fmt.Errorf("load: GRPC %q: %w", r.config.GRPC, err)
+		}
+		r.conns = append(r.conns, conn)
+	}
+	return nil
+}
+
 func (r *run) close() {
 	for _, calls := range r.calls {
 		calls.CloseIdleConnections()
 	}
+	for _, conn := range r.conns {
+		_ = conn.Close() // it fails if it was closed
+	}
+}
+
+// client gives what a player's client is configured with: players share connections to the frontend.
+func (r *run) client(player int, token string) client.Config {
+	c := client.Config{Server: r.config.Server, HTTPClient: r.calls[player%len(r.calls)], Token: token, Transport: r.config.Transport}
+	if len(r.conns) > 0 {
+		c.Conn = r.conns[player%len(r.conns)]
+	}
+	return c
 }
 
 // group names a group of this run.

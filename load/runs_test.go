@@ -28,15 +28,48 @@ func TestStormSeatsEverybody(t *testing.T) {
 
 func TestStormToTheAssignment(t *testing.T) {
 	ctx, config := setup(t)
-	r, err := Storm(ctx, StormConfig{Config: config, Groups: 2, Players: 20, Assign: true})
+	for _, address := range []string{"", server.stack.GRPCAddr()} {
+		config.GRPC = address
+		r, err := Storm(ctx, StormConfig{Config: config, Groups: 2, Players: 20, Assign: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkKept(t, r)
+		if r.Seated != 20 || r.Rooms != 2 {
+			t.Errorf("it gave %+v", r)
+		}
+		checkTimes(t, checkShown(t, r)["assign_ms"])
+	}
+}
+
+func TestNobodyAtTheGRPCPort(t *testing.T) {
+	ctx, config := setup(t)
+	config.GRPC = "127.0.0.1:1"
+	r, err := Storm(ctx, StormConfig{Config: config, Groups: 2, Players: 4, Assign: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkKept(t, r)
-	if r.Seated != 20 || r.Rooms != 2 {
+	if r.Failed != 4 || !strings.Contains(r.FirstError, "127.0.0.1:1") || len(r.Breaches()) == 0 {
 		t.Errorf("it gave %+v", r)
 	}
-	checkTimes(t, checkShown(t, r)["assign_ms"])
+	config.GRPC = "\x00"
+	if _, err := Storm(ctx, StormConfig{Config: config, Groups: 1, Players: 1}); err == nil || !strings.Contains(err.Error(), "GRPC") {
+		t.Errorf("entering at no address: %v", err)
+	}
+}
+
+// The gRPC port of an https server speaks TLS.
+func TestTheGRPCPortIsAsSafeAsTheServer(t *testing.T) {
+	ctx, config := setup(t)
+	config.Server, config.GRPC = "https://127.0.0.1:1", server.stack.GRPCAddr() // which does not
+	config.Tokens = func(context.Context, guildhall.PlayerID, guildhall.Group) (string, error) { return "x", nil }
+	r, err := Storm(ctx, StormConfig{Config: config, Groups: 1, Players: 1, Assign: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Failed != 1 || !strings.Contains(r.FirstError, "TLS handshake") {
+		t.Errorf("it gave %+v", r)
+	}
 }
 
 func TestFanoutCountsAddUp(t *testing.T) {

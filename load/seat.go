@@ -95,19 +95,18 @@ func (r *run) tell(stage string, total int, done func() int) func() {
 func (r *run) join(ctx context.Context, p *player, after *guildhall.Seq) error {
 	p.seated = make(chan struct{})
 	seated := p.seated
-	room, err := client.Join(ctx, client.Config{
-		Server: r.config.Server, Token: p.token, Transport: r.config.Transport, After: after,
-		HTTPClient: r.calls[p.number%len(r.calls)],
-		Deliver: func(e client.Event) {
-			p.hear(e)
-			switch e := e.(type) {
-			case client.Joined:
-				close(seated)
-			case client.Closed:
-				p.why.Store(&e)
-			}
-		},
-	}, p.group)
+	config := r.client(p.number, p.token)
+	config.After = after
+	config.Deliver = func(e client.Event) {
+		p.hear(e)
+		switch e := e.(type) {
+		case client.Joined:
+			close(seated)
+		case client.Closed:
+			p.why.Store(&e)
+		}
+	}
+	room, err := client.Join(ctx, config, p.group)
 	p.room = room
 	return err
 }

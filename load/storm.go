@@ -164,9 +164,7 @@ func (o *stormer) come(ctx context.Context) error {
 		}
 		return o.await(ctx)
 	}
-	assignment, err := client.Enter(ctx, client.Config{
-		Server: o.storm.config.Server, Token: o.token, HTTPClient: o.storm.calls[o.number%len(o.storm.calls)],
-	}, o.group)
+	assignment, err := client.Enter(ctx, o.storm.client(o.number, o.token), o.group)
 	if err != nil {
 		return err
 	}

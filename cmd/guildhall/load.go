@@ -35,6 +35,7 @@ CPU and memory are read from the server's hosts if they run on this machine; the
 // loadFlags are what all of them take.
 type loadFlags struct {
 	serverFlag
+	GRPC     string `name:"grpc" placeholder:"HOST:PORT" help:"Enter at the frontend's gRPC port, at half the cost, over TLS if the server's URL is https."`
 	TokenKey string `placeholder:"FILE" help:"Sign player tokens with this private key (PEM, Ed25519); without it, a development server mints them."`
 	Capacity int    `placeholder:"N" help:"Players that a room of a guild seats, if the server's kinds are not the default ones."`
 	JSON     bool   `name:"json" help:"Print one JSON object."`
@@ -151,7 +152,7 @@ func orNone[R load.Result](result R, err error) (load.Result, error) {
 
 // measure does one run and prints what came of it.
 func measure(flags loadFlags, transport transportFlag, do func(load.Config) (load.Result, error)) error {
-	config := load.Config{Server: string(flags.Server), Transport: transport.transport(), Capacity: flags.Capacity}
+	config := load.Config{Server: string(flags.Server), GRPC: flags.GRPC, Transport: transport.transport(), Capacity: flags.Capacity}
 	if flags.TokenKey != "" {
 		tokens, err := load.SignTokens(flags.TokenKey)
 		if err != nil {

@@ -56,6 +56,12 @@ func TestLoad(t *testing.T) {
 	if storm["seated"] != 6.0 || storm["split_groups"] != 0.0 {
 		t.Errorf("storm gave %v", storm)
 	}
+	// The gRPC port is in the list of parts, which up has printed by now.
+	_, line, _ := strings.Cut(u.stdout.String(), "frontend, gRPC alone")
+	entered := loaded(t, "storm", "--server", u.url, "--json", "--groups", "2", "--players", "6", "--assign", "--grpc", strings.Fields(line)[0])
+	if entered["seated"] != 6.0 {
+		t.Errorf("storm by gRPC alone gave %v", entered)
+	}
 	idle := loaded(t, "idle", "--server", u.url, "--json", "--connections", "4", "--groups", "1", "--settle", "2s")
 	if _, read := idle["rss_bytes_per_connection"].(float64); !read || idle["connections"] != 4.0 {
 		t.Errorf("idle gave %v", idle)

@@ -14,9 +14,10 @@ import (
 )
 
 type upCommand struct {
-	Listen string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"Where players call (default ${default})."`
-	Data   string `placeholder:"DIR" help:"Folder for all that lasts; without it, a temporary one."`
-	Hosts  int    `default:"2" help:"Ready hosts to keep (default ${default})."`
+	Listen     string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"Where players call (default ${default})."`
+	GRPCListen string `name:"grpc-listen" placeholder:"HOST:PORT" help:"Where they call by gRPC alone, at half the cost (default: the next port)."`
+	Data       string `placeholder:"DIR" help:"Folder for all that lasts; without it, a temporary one."`
+	Hosts      int    `default:"2" help:"Ready hosts to keep (default ${default})."`
 
 	NATS                   string `name:"nats" placeholder:"URL" help:"A real NATS in place of the one in this process. Others on this machine see the command line: what is secret goes into a file (GUILDHALL_NATS_CREDS, GUILDHALL_NATS_TOKEN_FILE) or into the variable GUILDHALL_NATS."`
 	OpenmatchFrontend      string `placeholder:"HOST:PORT" help:"A real Open Match in place of the stand-in: its frontend."`
@@ -56,7 +57,7 @@ func (c *upCommand) Run(ctx context.Context, variables []string) error {
 		return fmt.Errorf("--hosts %d: want at least 1", c.Hosts)
 	}
 	config := embedded.Config{
-		Listen: c.Listen, Data: c.Data, Hosts: c.Hosts, NATS: c.NATS,
+		Listen: c.Listen, GRPCListen: c.GRPCListen, Data: c.Data, Hosts: c.Hosts, NATS: c.NATS,
 		OpenmatchFrontend: c.OpenmatchFrontend, OpenmatchBackend: c.OpenmatchBackend, OpenmatchQuery: c.OpenmatchQuery,
 		MatchfunctionAdvertise: c.MatchfunctionAdvertise, AgonesAllocator: c.AgonesAllocator,
 	}

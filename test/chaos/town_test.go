@@ -214,7 +214,7 @@ func (w *town) buildFrontends() error {
 			return err
 		}
 		c := frontend.Config{
-			Common: w.common(at[0]), Config: w.broker(url), Listen: at[1], Kinds: w.kinds(), LeaseTTL: w.LeaseTTL,
+			Common: w.common(at[0]), Config: w.broker(url), Listen: at[1], GRPCListen: "127.0.0.1:0", Kinds: w.kinds(), LeaseTTL: w.LeaseTTL,
 			PassKeyFile: w.keys.passPrivate, TokenKeysFile: w.keys.tokens,
 		}
 		if c.OpenmatchFrontend, err = w.cable(w.openpaths, name, w.openmatchAt.Frontend); err != nil {

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/guildhall-dev/guildhall"
 	"github.com/guildhall-dev/guildhall/client"
@@ -105,9 +106,10 @@ func traced(ctx context.Context, number byte, flags trace.TraceFlags) (_ context
 }
 
 // joinTraced brings a player into a room, in the trace of ctx.
-func (b *bundle) joinTraced(ctx context.Context, name string, group guildhall.Group) {
+func (b *bundle) joinTraced(ctx context.Context, conn grpc.ClientConnInterface, name string, group guildhall.Group) {
 	b.t.Helper()
-	room, err := client.Join(ctx, client.Config{Server: b.server, Token: b.token(name, group), HTTPClient: players}, group)
+	config := client.Config{Server: b.server, Conn: conn, Token: b.token(name, group), HTTPClient: players}
+	room, err := client.Join(ctx, config, group)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -137,13 +139,19 @@ func TestOneTraceFromEnterToWelcome(t *testing.T) { // not parallel, for its var
 		t.Fatal(err)
 	}
 	t.Cleanup(config.Close)
-	b := setupAt(t, startOwn(t, config).URL())
+	stack := startOwn(t, config)
+	b := setupAt(t, stack.URL())
+	conn, err := grpc.NewClient(stack.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // nothing is under way
 
 	// First one that is not to be traced: who decides so decides it for all.
 	quiet, quietTrace, _ := traced(b.ctx, 1, 0)
-	b.joinTraced(quiet, "hush-player", guildhall.Group{Kind: "guild", ID: "hush-group"})
+	b.joinTraced(quiet, nil, "hush-player", guildhall.Group{Kind: "guild", ID: "hush-group"})
 	own, ownTrace, ownSpan := traced(b.ctx, 2, trace.FlagsSampled)
-	b.joinTraced(own, "secret-player", guildhall.Group{Kind: "guild", ID: "secret-group"})
+	b.joinTraced(own, conn, "secret-player", guildhall.Group{Kind: "guild", ID: "secret-group"})
 
 	parents := map[string]string{
 		"frontend Enter": "", "frontend ticket": "frontend Enter", "matchfunction match": "frontend ticket",
@@ -174,7 +182,7 @@ func TestOneTraceFromEnterToWelcome(t *testing.T) { // not parallel, for its var
 	}
 
 	// Somebody without a trace, to the live room: one of the server's own.
-	b.joinTraced(b.ctx, "late-player", guildhall.Group{Kind: "guild", ID: "secret-group"})
+	b.joinTraced(b.ctx, nil, "late-player", guildhall.Group{Kind: "guild", ID: "secret-group"})
 	b.eventually("the second welcome is collected", func() bool {
 		collected.mu.Lock()
 		defer collected.mu.Unlock()

@@ -130,7 +130,7 @@ func startAside(t testing.TB, nats, openmatch string) string {
 		t.Fatal(err)
 	}
 	aside, err := frontend.New(frontend.Config{
-		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: broker.Config{NATS: nats}, Listen: "127.0.0.1:0",
+		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: broker.Config{NATS: nats}, Listen: "127.0.0.1:0", GRPCListen: "127.0.0.1:0",
 		Kinds: guildhall.Kinds{unserved: {Capacity: 1000, IdleGrace: time.Second, History: 1}}, OpenmatchFrontend: openmatch,
 		PassKeyFile: file, Development: true,
 	})
