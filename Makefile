@@ -15,7 +15,7 @@ build: ## Build the programs into bin/
 
 .PHONY: test
 test: ## Run all tests, with the race detector
-	go test -race ./...
+	go test -race -timeout 30m ./...
 
 .PHONY: lint
 lint: ## Vet, lint, and check that modules are tidy
@@ -37,13 +37,13 @@ chart: ## Lint and render the Helm chart, and check what comes of it, and Skaffo
 	go -C install mod tidy -diff
 	go -C install vet ./...
 	@# Not from the cache of results: Go does not see which files helm has read.
-	go -C install test -race -count 1 .
+	go -C install test -race -count 1 -timeout 30m .
 
 .PHONY: monitoring
 monitoring: ## Check dashboards, rules and runbooks with promtool, and against a Guildhall that a Prometheus scrapes
 	install/monitoring/prometheus.sh bin/prometheus
 	@# Race detection would be of the test alone: what it starts is built without.
-	GUILDHALL_TEST_PROMETHEUS=$(CURDIR)/bin/prometheus go -C install test -count 1 ./monitoring
+	GUILDHALL_TEST_PROMETHEUS=$(CURDIR)/bin/prometheus go -C install test -count 1 -timeout 30m ./monitoring
 
 .PHONY: e2e-kubernetes
 e2e-kubernetes: ## Hold the chart against a real Kubernetes API server; builds it, the first time for minutes

@@ -152,7 +152,11 @@ func (h *headroom) grow(ctx context.Context) {
 	// Refused; or given a host of an old version, of which a whole fleet would not do.
 	h.pause = min(max(2*h.pause, firstAheadPause), maxAheadPause)
 	h.next = time.Now().Add(h.pause)
-	h.logger.Debug("no headroom by an allocation", "error", err, "again_in", h.pause)
+	level := slog.LevelDebug // a fleet that is empty or busy, for which tellOnce has a word
+	if failed := (*allocationError)(nil); errors.As(err, &failed) && !failed.isWorthATry() {
+		level = slog.LevelWarn // somebody has to see to it
+	}
+	h.logger.Log(ctx, level, "no headroom by an allocation", "error", err, "again_in", h.pause)
 }
 
 // counts says whether a host's rooms count as headroom.

@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/guildhall-dev/guildhall"
+	"github.com/guildhall-dev/guildhall/internal/logtest"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/internal/registry"
 )
@@ -268,6 +270,25 @@ func TestHeadroomOfAnEmptyFleet(t *testing.T) {
 	h.grow(w.ctx)
 	if h.pause != 0 || h.missing() != 0 {
 		t.Errorf("with a host, %d rooms are missing, and the pause is %s", h.missing(), h.pause)
+	}
+}
+
+// What somebody has to see to is said at once; that a fleet has nothing to give is not worth a word each time.
+func TestHeadroomThatIsRefusedForGood(t *testing.T) {
+	w := setup(t)
+	p := w.placerWith(10)
+	w.await(p, w.host("ready", registry.HostReady, 50))
+	for code, warns := range map[codes.Code]bool{
+		codes.PermissionDenied: true, codes.Unauthenticated: true, codes.InvalidArgument: true,
+		codes.ResourceExhausted: false, codes.Aborted: false, codes.Unavailable: false,
+	} {
+		var log logtest.Buffer
+		p.headroom.logger = slog.New(slog.NewTextHandler(&log, nil))
+		w.allocator.failWith(code)
+		p.headroom.grow(w.ctx)
+		if got := strings.Contains(log.String(), "level=WARN"); got != warns {
+			t.Errorf("%s: warned %t, want %t: %s", code, got, warns, log.String())
+		}
 	}
 }
 

@@ -120,7 +120,7 @@ func TestPortsAreTheServices(t *testing.T) {
 		process.FillZero(config)
 	}
 	want := map[string]map[string]string{
-		"frontend":      {"lobby": f.Listen, "admin": f.AdminListen},
+		"frontend":      {"lobby": f.Listen, "lobby-grpc": f.GRPCListen, "admin": f.AdminListen},
 		"director":      {"operator": d.Listen, "admin": d.AdminListen},
 		"matchfunction": {"grpc": m.Listen, "admin": m.AdminListen},
 		"roomserver":    {"internal": h.InternalListen, "admin": h.AdminListen},
@@ -214,6 +214,9 @@ func startAsDeployed[C any, S deployed](t *testing.T, r rendered, component stri
 		}
 	}
 	t.Setenv("GUILDHALL_LISTEN", "127.0.0.1:0")
+	if component == "frontend" {
+		t.Setenv("GUILDHALL_GRPC_LISTEN", "127.0.0.1:0")
+	}
 	t.Setenv("GUILDHALL_ADMIN_LISTEN", "127.0.0.1:0")
 	var config C
 	if err := process.Load(nil, &config); err != nil {

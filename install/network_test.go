@@ -42,7 +42,7 @@ var others = []place{
 	{name: "metadata", address: "169.254.169.254"},
 }
 
-var ports = []int32{53, 80, 443, 4222, 4317, 6222, 6443, 7000, 7001, 7500, 7777, 8080, 8443, 9090, 50502, 50503, 50504, 50505, 50506, 50600}
+var ports = []int32{53, 80, 443, 4222, 4317, 6222, 6443, 7000, 7001, 7500, 7777, 7778, 8080, 8443, 9090, 50502, 50503, 50504, 50505, 50506, 50600}
 
 // TestNetworkHasTheEdgesOfATicket lists every connection that the policies let through, with everything switched on and
 // every address narrowed.
@@ -50,7 +50,7 @@ func TestNetworkHasTheEdgesOfATicket(t *testing.T) {
 	t.Parallel()
 	want := []string{
 		// The path of a ticket.
-		"ingress -> frontend:7777",
+		"ingress -> frontend:7777", "ingress -> frontend:7778",
 		"frontend -> nats:4222",
 		"frontend -> openmatch-frontend:50504",
 		"openmatch-backend -> matchfunction:50502",

@@ -92,7 +92,7 @@ func writePlan(to io.Writer, p capacity.Plan) error {
 	row("frontend", p.Frontend, "")
 	row("matchfunction", p.Matcher, "")
 	row("director", p.Director.Service, fmt.Sprintf("GUILDHALL_SHARDS=%d", p.Director.Shards))
-	row("host", p.Hosts.Service, fmt.Sprintf("on %s nodes in %s Kubernetes clusters, %d host ports on a node", count(p.Hosts.Nodes), count(p.Hosts.Clusters), p.Hosts.PortsPerNode))
+	row("host", p.Hosts.Service, fmt.Sprintf("on %s in %s, %d host ports on a node", counted(p.Hosts.Nodes, "node"), counted(p.Hosts.Clusters, "Kubernetes cluster"), p.Hosts.PortsPerNode))
 	row("NATS node", p.NATS.Service, fmt.Sprintf("GUILDHALL_LOG_STREAMS=%d, %s GiB of disk each, %s MB/s between them, back %s s after a restart",
 		p.NATS.Streams, n(p.NATS.DiskGiB), n(p.NATS.ReplicationMBps), n(p.NATS.RestartSeconds)))
 	line("Open Match", "", n(p.OpenMatch.Cores), "", fmt.Sprintf("%s tickets a second; Redis of %s MiB", n(p.OpenMatch.Tickets), n(p.OpenMatch.RedisMiB)))
@@ -103,4 +103,12 @@ func writePlan(to io.Writer, p capacity.Plan) error {
 		line(l.What, fmt.Sprintf("%.0f %%", 100*l.Use), n(l.Demand), n(l.Most)+" "+l.In, l.Then)
 	}
 	return table.Flush()
+}
+
+// counted gives a number of things.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return capacity.Grouped(float64(n)) + " " + thing
 }
