@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
@@ -90,7 +91,7 @@ func grpcError(err error) error {
 // grpcServer serves the port of gRPC alone.
 func (f *Frontend) grpcServer() *process.GRPC {
 	server := process.NewGRPC(f.config.Development,
-		grpc.MaxRecvMsgSize(maxRequestBytes), grpc.MaxHeaderListSize(maxRequestBytes), grpc.MaxConcurrentStreams(maxCalls),
+		grpc.MaxRecvMsgSize(maxRequestBytes), grpc.MaxHeaderListSize(http.DefaultMaxHeaderBytes), grpc.MaxConcurrentStreams(maxCalls),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: quietFor, Timeout: answerWithin, MaxConnectionAge: connectionAge}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPing, PermitWithoutStream: true}))
 	guildhallv1.RegisterLobbyServiceServer(server, grpcLobby{lobby: f.lobby})
