@@ -102,7 +102,7 @@ func setupDirectorWith(t *testing.T, agones func(w *world) AgonesConfig) *runnin
 		Common: process.Common{AdminListen: "127.0.0.1:0"}, Config: broker.Config{NATS: r.url}, Listen: "127.0.0.1:0",
 		Kinds:            guildhall.Kinds{"guild": {Capacity: 10, IdleGrace: time.Minute, History: 10}},
 		OpenmatchBackend: address, OpenmatchFrontend: address, MatchfunctionAdvertise: "127.0.0.1:50502",
-		AgonesConfig: agones(r.world), RetryAfter: time.Millisecond, Headroom: NoHeadroom,
+		AgonesConfig: agones(r.world), RetryAfter: time.Millisecond, Headroom: NoHeadroom, LeaseTTL: lasting,
 	})
 	if err != nil {
 		t.Fatal(err)
