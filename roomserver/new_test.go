@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,8 +13,8 @@ import (
 	"agones.dev/agones/pkg/sdk"
 	"google.golang.org/grpc"
 
+	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
 	"github.com/guildhall-dev/guildhall/internal/pass"
-
 	"github.com/guildhall-dev/guildhall/internal/process"
 )
 
@@ -31,12 +32,11 @@ func free(t testing.TB, address string) bool {
 // freeAddress gives one that nobody listens on, as far as that can be known.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := brokerlocal.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 }
 
 func TestCheckNamesEveryVariable(t *testing.T) {
