@@ -57,7 +57,9 @@ func TestLeaseExpiresWhileNATSIsDown(t *testing.T) {
 	other := setupLease(t, MinLeaseTTL) // its lease is as long: when it has expired here, that one has too
 	other.show(alive("clock"))
 	other.awaitView("a lease's time", func() bool { _, found := other.HostInView("clock"); return !found })
+	back := b.listen(nats.CONNECTED)
 	b.start(port)
+	back()
 	b.awaitView("the host to leave the view", func() bool { _, found := b.HostInView("h"); return !found })
 	if _, err := b.Host(b.ctx, "h"); !errors.Is(err, ErrNoLease) {
 		t.Errorf("Host: %v, want ErrNoLease", err)
