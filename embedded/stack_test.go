@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/guildhall-dev/guildhall"
 	"github.com/guildhall-dev/guildhall/client"
+	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
 	"github.com/guildhall-dev/guildhall/internal/pass"
 	"github.com/guildhall-dev/guildhall/internal/process"
 	"github.com/guildhall-dev/guildhall/roomserver"
@@ -160,12 +162,11 @@ func TestRealPartsInPlaceOfStandIns(t *testing.T) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := brokerlocal.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 }
 
 // A failed start undoes itself: goleak sees to goroutines, this to folders.

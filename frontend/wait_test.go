@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"open-match.dev/open-match/pkg/pb"
 
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
+	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
 	"github.com/guildhall-dev/guildhall/internal/openmatchlocal"
 	"github.com/guildhall-dev/guildhall/internal/ticket"
 	"github.com/guildhall-dev/guildhall/internal/tracing"
@@ -276,14 +278,11 @@ func TestRoomIsFoundWhileOpenMatchIsAway(t *testing.T) {
 
 // Open Match is away and comes back: players are told what they wait for, and nobody has to call again.
 func TestPlayersAreToldThatOpenMatchIsAway(t *testing.T) {
-	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := brokerlocal.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := reserved.Addr().String()
-	if err := reserved.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 	w := setup(t, func(c *Config) { c.OpenmatchFrontend = address })
 	p := w.enter(w.frontend, "p1", dragons)
 	states := []guildhallv1.WaitingState{

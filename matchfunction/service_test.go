@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for an event on a busy machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // query is a query service whose pools are set by the test.
 type query struct {

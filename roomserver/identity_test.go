@@ -115,9 +115,7 @@ func TestASidecarThatDoesNotKnow(t *testing.T) {
 	b := setup(t)
 	car := startSidecar(t, gameServer("Scheduled"))
 	car.change(func() { car.refuse = codes.Unknown })
-	config := b.config(car.address)
-	config.AgonesWait = soon
-	if err := b.endsWithout(config); err == nil || !strings.Contains(err.Error(), "not now") || !strings.Contains(err.Error(), "GUILDHALL_AGONES_WAIT") {
+	if err := b.endsSaying(b.config(car.address), "not now"); err == nil || !strings.Contains(err.Error(), "not now") || !strings.Contains(err.Error(), "GUILDHALL_AGONES_WAIT") {
 		t.Errorf("a sidecar that does not know the game server: %v", err)
 	}
 }
@@ -232,9 +230,8 @@ func TestASidecarThatStaysAway(t *testing.T) {
 	b := setup(t)
 	car := newSidecar(gameServer("Ready"))
 	stop := car.start(t)
-	config := b.config(car.address)
-	config.AgonesWait = time.Second
-	server := b.newServer(config)
+	server := b.newServer(b.config(car.address))
+	server.lifecycle.gone = time.Second
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(b.ctx) }()
 	b.closed("the service is ready", server.admin.Started())

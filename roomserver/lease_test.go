@@ -20,6 +20,15 @@ func (b *bundle) isDead(h *running) bool {
 	return errors.Is(err, registry.ErrNoLease)
 }
 
+// holds has a host that is cut off hold its members for as long as a busy machine takes for the rest of the test.
+func (h *running) holds() { h.cutOff.Stop() }
+
+// servesThroughout has a host serve until the test ends, whatever becomes of its lease.
+func (h *running) servesThroughout() {
+	h.extend(time.Now().Add(never))
+	h.holds()
+}
+
 // A host stops serving before its lease can have run out, by its own clock.
 func TestAHostThatCannotRenewStopsFirst(t *testing.T) {
 	b := setupLease(t, shortLease)
@@ -52,6 +61,7 @@ func TestAnOutageIsAPause(t *testing.T) {
 	m.sayMany(1, 1)
 	c.cut()
 	b.eventually("the host is suspended", func() bool { return !h.mayServe() })
+	h.holds()
 	if h.metric("guildhall_host_suspended") != 1 {
 		t.Error("a host without a lease is not shown as suspended")
 	}
@@ -94,10 +104,11 @@ func TestLeaseLostAndRegranted(t *testing.T) {
 	m.sayMany(1, 1)
 	c.cut()
 	b.eventually("the lease has run out", func() bool { return b.isDead(h) })
+	h.holds()
 	m.say("2", "to a room that is elsewhere")
 	other.say("1", "to a room that is still here")
 	h2 := b.host("h2")
-	h2.extend(time.Now().Add(never)) // it serves throughout: its lease is not what this is about
+	h2.servesThroughout() // its lease is not what this is about
 	moved := h2.openRoom(dragons)
 	h2.openRoom(group(1))
 	m2 := h2.join("p2", moved, behind(0))
@@ -140,8 +151,9 @@ func TestAnAppendFromThePast(t *testing.T) {
 	m.say("", "refused behind it")
 	m.must("the refusal", func() bool { return len(m.refusals) == 1 })
 	b.eventually("the lease has run out", func() bool { return b.isDead(h) })
+	h.holds()
 	h2 := b.host("h2")
-	h2.extend(time.Now().Add(never))
+	h2.servesThroughout()
 	moved := h2.openRoom(dragons)
 	m2 := h2.join("p2", moved, behind(0))
 	m2.say("1", "in the new room")

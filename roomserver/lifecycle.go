@@ -52,7 +52,8 @@ type lifecycle struct {
 	counters beta.SDKClient
 	port     string
 	overflow mark
-	wait     time.Duration // how long the sidecar may be away
+	wait     time.Duration // how long the sidecar may be away at the start
+	gone     time.Duration // and later
 	look     time.Duration
 	lastWord time.Duration
 	logger   *slog.Logger
@@ -94,7 +95,7 @@ func newLifecycle(config Config) (*lifecycle, error) {
 	}
 	return &lifecycle{
 		conn: conn, sdk: sdk.NewSDKClient(conn), counters: beta.NewSDKClient(conn), port: config.AgonesPort, overflow: overflow,
-		wait: config.AgonesWait, look: sdkLook, lastWord: sdkLastWord, logger: config.Logger,
+		wait: config.AgonesWait, gone: config.AgonesWait, look: sdkLook, lastWord: sdkLastWord, logger: config.Logger,
 		shown: make(chan *sdk.GameServer_Status_CounterStatus, 1), marked: make(chan struct{}),
 	}, nil
 }
@@ -212,8 +213,8 @@ func (l *lifecycle) keep(ctx context.Context, stream func(context.Context) error
 		if lost.IsZero() || time.Since(start) > sdkTimeout { // it was there meanwhile
 			lost = time.Now()
 		}
-		if time.Since(lost) > l.wait {
-			return fmt.Errorf("the Agones sidecar has been gone for %s: %w", l.wait, err)
+		if time.Since(lost) > l.gone {
+			return fmt.Errorf("the Agones sidecar has been gone for %s: %w", l.gone, err)
 		}
 		l.logger.Warn("a stream to the Agones sidecar broke", "error", err)
 		process.Sleep(ctx, sdkPause)

@@ -31,8 +31,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	// patience bounds every wait: what takes longer has failed. It is not a time limit for the product.
-	patience = 60 * time.Second
+	// patience bounds every test: what takes longer has failed. It is not a time limit for the product.
+	patience = 3 * time.Minute
 	// never is a grace that does not end within a test.
 	never = time.Hour
 	// partingGrace is how long a host that stops waits for streams that nobody ends.

@@ -3,6 +3,7 @@ package roomserver
 import (
 	"math"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -19,8 +20,12 @@ const (
 	maxContentTypeBytes = 128
 )
 
-// floodMost is how many messages in a row a session may say that are refused for their rate, before it is sent away.
-const floodMost = 2048
+// How many messages a session may say that are refused for their rate, before it is sent away: so many at once, and in the
+// long run this many times those that a player may say. Who heeds what a refusal says is refused about once for each message.
+const (
+	floodMost  = 2048
+	floodTimes = 10
+)
 
 // say is a player saying something.
 type say struct {
@@ -50,7 +55,6 @@ func (e *say) apply(r *room) {
 		r.refused(s, refusal)
 		return
 	}
-	s.flood = 0
 	message := &guildhallv1.Message{
 		From: string(s.player), Id: said.GetId(), Body: said.GetBody(), ContentType: said.GetContentType(),
 		SaidAt: timestamppb.Now(), To: said.GetTo(),
@@ -98,7 +102,10 @@ func (r *room) refused(s *session, refusal *guildhallv1.Refused) {
 	if refusal.GetCode() != guildhallv1.RefuseCode_REFUSE_CODE_RATE_LIMITED {
 		return
 	}
-	if s.flood++; s.flood > floodMost {
+	if s.flood == nil {
+		s.flood = rate.NewLimiter(rate.Limit(floodTimes*r.host.limits.Messages), floodMost)
+	}
+	if !s.flood.Allow() {
 		r.forget(s)
 		s.end(&guildhallv1.Closed{Code: guildhallv1.CloseCode_CLOSE_CODE_FLOOD, Reason: "you say far too much"})
 	}

@@ -31,10 +31,10 @@ type session struct {
 	// Owned by the room.
 	seat     int // where it is among the room's seats
 	seated   bool
-	live     bool     // it is told what is said; until then it catches up
-	own      [][]byte // what it alone is told next
-	welcomed []string // who its welcome says is here; nil once a round has told it what changed since
-	flood    int      // what it said and was refused for its rate, in a row
+	live     bool          // it is told what is said; until then it catches up
+	own      [][]byte      // what it alone is told next
+	welcomed []string      // who its welcome says is here; nil once a round has told it what changed since
+	flood    *rate.Limiter // of what it says and is refused for its rate; nil until the first
 
 	ending sync.Once
 	ended  chan struct{}       // closed when closed is set

@@ -92,17 +92,21 @@ func interruptLoad(t *testing.T, url string) {
 	}
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
-	for !talks(t, url) { // nobody tells when it talks, but the room does
+	group := roomOfTwo(t, url)
+	for group == "" { // nobody tells when it talks, but who is in the room hears it
 		<-ticker.C
+		group = roomOfTwo(t, url)
 	}
-	for range 20 {
-		<-ticker.C
-	}
+	listener := newEntered(t, url, "listener", group)
+	listener.await("message")
 	if err := c.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Wait(); err != nil {
 		t.Fatalf("Ctrl-C ended it with %v\n%s", err, stderr.String())
+	}
+	if code := listener.leave(); code != 0 {
+		t.Errorf("the listener left with exit code %d", code)
 	}
 	got := parsed(t, &stdout, &stderr)
 	if got["interrupted"] != true || got["published"] == 0.0 || got["missing"] != 0.0 {
@@ -110,14 +114,26 @@ func interruptLoad(t *testing.T, url string) {
 	}
 }
 
-// talks says whether a room has two members.
-func talks(t *testing.T, url string) bool {
+// roomOfTwo gives the group of a room that has two members, if there is one.
+func roomOfTwo(t *testing.T, url string) string {
 	t.Helper()
 	out, err := command(t, "rooms", "--json", "--server", url).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Contains(string(out), `"members":2`)
+	for rooms := json.NewDecoder(bytes.NewReader(out)); rooms.More(); {
+		var room struct {
+			Group   string
+			Members int
+		}
+		if err := rooms.Decode(&room); err != nil {
+			t.Fatalf("rooms --json printed %s: %v", out, err)
+		}
+		if room.Members == 2 {
+			return room.Group
+		}
+	}
+	return ""
 }
 
 func TestLoadRefuses(t *testing.T) {

@@ -48,7 +48,7 @@ func (s *sidecar) serve() {
 
 // answerWithin is how long calls in flight may take when the game server is gone: long enough for the answer to its
 // Shutdown to be sent.
-const answerWithin = 200 * time.Millisecond
+const answerWithin = time.Second
 
 // stop lets what is being answered be answered, and ends what is left: whoever called is gone.
 func (s *sidecar) stop() {

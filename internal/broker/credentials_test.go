@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait: what takes longer has failed.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // guarded is a NATS server that lets in only whom it knows.
 type guarded struct {

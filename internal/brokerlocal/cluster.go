@@ -3,8 +3,10 @@ package brokerlocal
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -100,16 +102,29 @@ func (n *Nodes) isComplete() bool {
 	return known == len(n.Servers)
 }
 
+// Ports of servers that come back at the same address are taken from a range below the one that systems give to outgoing
+// connections, and below the one of game servers: nobody takes them while the server is away.
+const (
+	firstPort = 10000
+	lastPort  = 19999
+)
+
 // FreePorts finds so many ports of the loopback interface that nobody listens on.
 func FreePorts(n int) ([]int, error) {
 	var ports []int
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("NATS: %w", err)
+	var last error
+	for range lastPort - firstPort {
+		if len(ports) == n {
+			return ports, nil
 		}
-		defer listener.Close()                                     // only at the end, so that all are different
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert // it is a TCP listener
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			last = err
+			continue
+		}
+		defer listener.Close() // only at the end, so that all are different
+		ports = append(ports, port)
 	}
-	return ports, nil
+	return nil, fmt.Errorf("NATS: no %d ports from %d to %d are free: %w", n, firstPort, lastPort, last)
 }

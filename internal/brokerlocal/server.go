@@ -45,7 +45,7 @@ type Server struct {
 }
 
 // startWithin bounds how long the server may take to accept connections; it takes about 30 ms.
-const startWithin = 20 * time.Second
+const startWithin = time.Minute
 
 // Start starts a server and waits until it accepts connections.
 func Start(config Config) (*Server, error) {

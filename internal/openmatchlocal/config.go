@@ -33,6 +33,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Where to register metrics; nil counts for nobody.
 	Metrics prometheus.Registerer
+
+	stopGrace time.Duration // for tests that want nothing to be forced; 0 means stopGrace
 }
 
 const (
@@ -57,6 +59,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"OrphanTimeout", &c.OrphanTimeout, 0},
 		{"ProposalCollectionInterval", &c.ProposalCollectionInterval, 20 * time.Second},
 		{"FetchWait", &c.FetchWait, time.Second},
+		{"stopGrace", &c.stopGrace, stopGrace},
 	} {
 		if *d.value < 0 {
 			return c, fmt.Errorf("openmatchlocal: %s is %v, want 0 or more", d.name, *d.value)

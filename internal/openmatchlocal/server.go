@@ -62,6 +62,7 @@ type endpoint struct {
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
+	grace    time.Duration
 }
 
 // New checks the configuration and opens the listeners; nothing is served before Run. Whoever does not call
@@ -93,7 +94,7 @@ func (s *Server) open(m *metrics) error {
 		{&s.backend, s.cfg.BackendListen},
 		{&s.query, s.cfg.QueryListen},
 	} {
-		opened, err := newEndpoint(e.listen)
+		opened, err := newEndpoint(e.listen, s.cfg.stopGrace)
 		if err != nil {
 			return err
 		}
@@ -117,7 +118,7 @@ func (s *Server) open(m *metrics) error {
 	return m.register(s.cfg.Metrics, s.store)
 }
 
-func newEndpoint(listen string) (*endpoint, error) {
+func newEndpoint(listen string, grace time.Duration) (*endpoint, error) {
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("openmatchlocal: %w", err)
@@ -130,6 +131,7 @@ func newEndpoint(listen string) (*endpoint, error) {
 			PermitWithoutStream: true,
 		})),
 		health: health.NewServer(),
+		grace:  grace,
 	}
 	grpc_health_v1.RegisterHealthServer(e.grpc, e.health)
 	return e, nil
@@ -213,7 +215,7 @@ func (e *endpoint) serve() error {
 // stop refuses new calls, waits for those under way, and cuts them off after the grace.
 func (e *endpoint) stop() {
 	e.health.Shutdown()
-	force := time.AfterFunc(stopGrace, e.grpc.Stop)
+	force := time.AfterFunc(e.grace, e.grpc.Stop)
 	defer force.Stop()
 	e.grpc.GracefulStop()
 	// GracefulStop knows the listener only if Serve was called.

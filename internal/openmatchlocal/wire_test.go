@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait of a test; nothing takes nearly as long.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // wire is a running server, seen from its clients.
 type wire struct {

@@ -146,7 +146,7 @@ func (b *bench) streamInfo(bucket string) *jetstream.StreamInfo {
 // when it is renewed.
 func BenchmarkHosts(b *testing.B) {
 	const hosts = 10_000
-	bench := setup(b)
+	bench := setupLease(b, MinLeaseTTL)
 	bench.dropLeases() // those of tests live for a second
 	writer, err := Open(b.Context(), bench.js, Config{LeaseTTL: time.Hour})
 	if err != nil {

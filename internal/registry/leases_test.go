@@ -44,9 +44,8 @@ func TestNoLease(t *testing.T) {
 
 func TestLeaseExpires(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, b *bench) {
-		grant := b.grant(alive("h"))
-		b.awaitView("the host to come", func() bool { _, found := b.HostInView("h"); return found })
+	onBothLease(t, MinLeaseTTL, func(t *testing.T, b *bench) {
+		grant := b.show(alive("h"))
 		b.awaitView("the host to expire", func() bool { _, found := b.HostInView("h"); return !found })
 		if _, err := b.Host(b.ctx, "h"); !errors.Is(err, ErrNoLease) {
 			t.Errorf("Host after expiry: %v, want ErrNoLease", err)
@@ -234,7 +233,7 @@ func TestOpenRefusesShortLease(t *testing.T) {
 func TestOpenRefusesOtherSettings(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if r, err := Open(b.ctx, b.js, Config{LeaseTTL: time.Hour}); err == nil || !strings.Contains(err.Error(), "GUILDHALL_LEASE_TTL") {
+	if r, err := Open(b.ctx, b.js, Config{LeaseTTL: time.Minute}); err == nil || !strings.Contains(err.Error(), "GUILDHALL_LEASE_TTL") {
 		t.Errorf("Open with another TTL: %v, %v", r, err)
 	}
 	status, err := b.leases.Status(b.ctx)

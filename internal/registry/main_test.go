@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -31,8 +32,12 @@ func (t tests) Run() int {
 	return t.M.Run()
 }
 
-// patience is how long a test waits for an event on a busy machine.
-const patience = 30 * time.Second
+const (
+	// patience is how long a test waits for an event on a busy machine.
+	patience = time.Minute
+	// lasting is a lease that does not expire within a test, however busy the machine is.
+	lasting = time.Hour
+)
 
 // bench is a registry on a NATS of its own: one node, or a cluster.
 type bench struct {
@@ -43,13 +48,24 @@ type bench struct {
 	server *brokerlocal.Server // nil with a cluster
 	nodes  *brokerlocal.Nodes  // nil with one node
 	folder string
+	ttl    time.Duration // of leases
 }
 
-// setup opens a registry on one node with the shortest lease there is. Its view runs until the test ends.
+// setup opens a registry on one node. Its view runs until the test ends.
 func setup(t testing.TB) *bench {
 	t.Helper()
-	b := newBench(t)
-	b.start(0)
+	return setupLease(t, lasting)
+}
+
+// setupLease is setup for tests in which leases expire.
+func setupLease(t testing.TB, ttl time.Duration) *bench {
+	t.Helper()
+	b := newBench(t, ttl)
+	ports, err := brokerlocal.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start(ports[0])
 	t.Cleanup(func() { b.server.Stop() })
 	b.js = connect(t, b.url())
 	b.Registry = b.open()
@@ -95,13 +111,31 @@ func (c *cluster) stop() {
 // setupNodes opens a registry as setup does, on three nodes, which it must leave running.
 func setupNodes(t testing.TB) *bench {
 	t.Helper()
+	return setupNodesLease(t, lasting)
+}
+
+// setupNodesLease is setupNodes for tests in which leases expire.
+func setupNodesLease(t testing.TB, ttl time.Duration) *bench {
+	t.Helper()
 	nodes := shared.lend(t)
-	b := newBench(t)
+	b := newBench(t, ttl)
 	b.nodes = nodes
 	b.js = connect(t, b.url())
+	b.timeLeases()
 	t.Cleanup(b.emptyBuckets)
 	b.Registry = b.open()
 	return b
+}
+
+// timeLeases gives the bucket that the last test has left the lease's time of this one.
+func (b *bench) timeLeases() {
+	b.t.Helper()
+	_, err := b.js.UpdateStream(b.ctx, bucketConfig{
+		name: leasesBucket, description: "which hosts are alive", ttl: b.ttl, markerTTL: markerTTL, replicas: 3,
+	}.streamConfig())
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) { // this is the first test
+		b.t.Fatal(err)
+	}
 }
 
 // emptyBuckets leaves nothing to the next test but the buckets, whose leaders are elected.
@@ -122,15 +156,21 @@ func (b *bench) emptyBuckets() {
 // onBoth runs a test on one node and on three.
 func onBoth(t *testing.T, test func(t *testing.T, b *bench)) {
 	t.Helper()
-	t.Run("one node", func(t *testing.T) { t.Parallel(); test(t, setup(t)) })
-	t.Run("three nodes", func(t *testing.T) { t.Parallel(); test(t, setupNodes(t)) })
+	onBothLease(t, lasting, test)
 }
 
-func newBench(t testing.TB) *bench {
+// onBothLease is onBoth for tests in which leases expire.
+func onBothLease(t *testing.T, ttl time.Duration, test func(t *testing.T, b *bench)) {
+	t.Helper()
+	t.Run("one node", func(t *testing.T) { t.Parallel(); test(t, setupLease(t, ttl)) })
+	t.Run("three nodes", func(t *testing.T) { t.Parallel(); test(t, setupNodesLease(t, ttl)) })
+}
+
+func newBench(t testing.TB, ttl time.Duration) *bench {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
-	return &bench{t: t, folder: t.TempDir(), ctx: ctx}
+	return &bench{t: t, folder: t.TempDir(), ctx: ctx, ttl: ttl}
 }
 
 // url gives where NATS is.
@@ -141,7 +181,7 @@ func (b *bench) url() string {
 	return b.server.URL()
 }
 
-// start starts NATS on a port; 0 takes a free one.
+// start starts NATS on a port.
 func (b *bench) start(port int) {
 	b.t.Helper()
 	server, err := brokerlocal.Start(brokerlocal.Config{Port: port, Folder: b.folder})
@@ -217,7 +257,7 @@ func (b *bench) open() *Registry {
 
 // config is what a registry is opened with.
 func (b *bench) config() Config {
-	config := Config{LeaseTTL: MinLeaseTTL, Leases: true, Bans: true}
+	config := Config{LeaseTTL: b.ttl, Leases: true, Bans: true}
 	if b.nodes != nil {
 		config.Replicas = 3
 	}
@@ -272,6 +312,23 @@ func (b *bench) grant(lease Lease) *Grant {
 		b.t.Fatalf("Grant(%s): %v", lease.Host, err)
 	}
 	return grant
+}
+
+// show grants a lease until the view has it: one that is short may be over before anybody has seen it.
+func (b *bench) show(lease Lease) *Grant {
+	b.t.Helper()
+	grant := b.grant(lease)
+	for {
+		if _, seen := b.HostInView(lease.Host); seen {
+			return grant
+		}
+		switch _, err := b.Host(b.ctx, lease.Host); {
+		case errors.Is(err, ErrNoLease):
+			grant = b.grant(lease)
+		case err != nil:
+			b.t.Fatalf("waiting for the view to have %s: %v", lease.Host, err)
+		}
+	}
 }
 
 var dragons = guildhall.Group{Kind: "guild", ID: "dragons"}

@@ -15,17 +15,9 @@ func withCancel(b *bench) (context.Context, context.CancelFunc) { return context
 func TestLeaseSurvivesRestartOfNATS(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.dropLeases()
-	long, err := Open(b.ctx, b.js, Config{LeaseTTL: patience})
-	if err != nil {
-		t.Fatal(err)
-	}
-	grant, err := long.Grant(b.ctx, alive("h"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	grant := b.grant(alive("h"))
 	b.restart()
-	if got, err := long.Host(b.ctx, "h"); err != nil || got != alive("h") {
+	if got, err := b.Host(b.ctx, "h"); err != nil || got != alive("h") {
 		t.Errorf("Host after a restart = %+v, %v", got, err)
 	}
 	if err := grant.Renew(b.ctx, alive("h")); err != nil {
@@ -36,21 +28,19 @@ func TestLeaseSurvivesRestartOfNATS(t *testing.T) {
 // The view follows what happens behind a restart, however many writes there were before it.
 func TestViewSurvivesRestartOfNATS(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	grant := b.grant(alive("before"))
+	b := setupLease(t, MinLeaseTTL)
+	grant := b.show(alive("before"))
 	for range 50 {
-		if err := grant.Renew(b.ctx, alive("before")); err != nil {
+		if err := grant.Renew(b.ctx, alive("before")); errors.Is(err, ErrLeaseLost) {
+			grant = b.show(alive("before"))
+		} else if err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.awaitView("the host", func() bool { _, found := b.HostInView("before"); return found })
 	for round := range 2 {
 		b.restart()
 		name := host(round)
-		b.grant(alive(name))
-		if _, err := b.AwaitHost(b.ctx, name, func(Lease) bool { return true }); err != nil {
-			t.Fatal(err)
-		}
+		b.show(alive(name))
 		b.awaitView("the host to expire", func() bool { _, found := b.HostInView(name); return !found })
 	}
 	if _, found := b.HostInView("before"); found {
@@ -61,15 +51,15 @@ func TestViewSurvivesRestartOfNATS(t *testing.T) {
 // What expires while NATS is down leaves the view when it is back.
 func TestLeaseExpiresWhileNATSIsDown(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.grant(alive("h"))
-	b.awaitView("the host", func() bool { _, found := b.HostInView("h"); return found })
+	b := setupLease(t, MinLeaseTTL)
+	b.show(alive("h"))
 	port := b.stop()
-	other := setup(t) // its lease is as long: when it has expired here, that one has too
-	other.grant(alive("clock"))
-	other.awaitView("a lease's time", func() bool { _, found := other.HostInView("clock"); return found })
+	other := setupLease(t, MinLeaseTTL) // its lease is as long: when it has expired here, that one has too
+	other.show(alive("clock"))
 	other.awaitView("a lease's time", func() bool { _, found := other.HostInView("clock"); return !found })
+	back := b.listen(nats.CONNECTED)
 	b.start(port)
+	back()
 	b.awaitView("the host to leave the view", func() bool { _, found := b.HostInView("h"); return !found })
 	if _, err := b.Host(b.ctx, "h"); !errors.Is(err, ErrNoLease) {
 		t.Errorf("Host: %v, want ErrNoLease", err)

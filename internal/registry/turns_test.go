@@ -11,7 +11,8 @@ import (
 func TestTurn(t *testing.T) {
 	b := setup(t)
 	const period = time.Second // the least that NATS counts
-	var turns atomic.Int32
+	var turns atomic.Int64
+	start := time.Now()
 	var asking sync.WaitGroup
 	for range 10 {
 		asking.Go(func() {
@@ -25,8 +26,9 @@ func TestTurn(t *testing.T) {
 		})
 	}
 	asking.Wait()
-	if n := turns.Load(); n != 1 {
-		t.Fatalf("%d had the turn, want 1", n)
+	// Who asks late, on a machine that is busy, may have the next one.
+	if n, most := turns.Load(), 1+int64(time.Since(start)/period); n < 1 || n > most {
+		t.Fatalf("%d had the turn, want 1 to %d", n, most)
 	}
 	if mine, err := b.Turn(b.ctx, "other", period); err != nil || !mine {
 		t.Errorf("the turn for something else: %t, %v", mine, err)

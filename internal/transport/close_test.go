@@ -170,7 +170,7 @@ func TestLastMessageBeforeTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			handle, streams := hold()
-			s := start(t, Config{Handle: handle})
+			s := start(t, Config{Handle: handle, closeWithin: patience})
 			conn := s.dialSmall(t)
 			client := join(t, conn)
 			stream := await(t, streams, "a stream")

@@ -59,7 +59,7 @@ func newGRPCConn(server *Server, conn net.Conn, in *bufio.Reader) *grpcConn {
 	c := &grpcConn{
 		server: server, in: in, window: max(initialWindow, windowStep+messagePrefix+server.maxMessage), streams: map[uint32]*grpcStream{}, sendWindow: initialWindow, initial: initialWindow,
 	}
-	c.pipe.open(conn, &server.tasks)
+	c.pipe.open(conn, server)
 	c.refill = c.pumpAll
 	c.unused = server.now()
 	c.heard.Store(c.unused)
@@ -125,11 +125,11 @@ func (c *grpcConn) serve() {
 	if !mistaken {
 		return
 	}
-	late := time.NewTimer(closeWithin)
+	late := time.NewTimer(c.server.closeWithin)
 	defer late.Stop()
 	awaitDrained(drained, late.C)
-	_ = c.conn.SetReadDeadline(time.Now().Add(closeWithin)) // if it fails, so does the read
-	_, _ = io.Copy(io.Discard, c.in)                        // what is closed with something unread is reset
+	_ = c.conn.SetReadDeadline(time.Now().Add(c.server.closeWithin)) // if it fails, so does the read
+	_, _ = io.Copy(io.Discard, c.in)                                 // what is closed with something unread is reset
 }
 
 func (c *grpcConn) readFrames() error {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -152,14 +153,13 @@ func (c *h2Client) await(what string, wanted func(h2Frame) bool) h2Frame {
 	late := time.After(patience)
 	for {
 		c.mu.Lock()
-		changed := c.changed
+		changed, got := c.changed, slices.Clone(c.got) // in one moment: what is wanted may come together with the end
 		c.mu.Unlock()
-		f, found := c.find(wanted)
-		if found {
-			return f
+		if i := slices.IndexFunc(got, wanted); i >= 0 {
+			return got[i]
 		}
-		if end, ended := c.find(func(f h2Frame) bool { return f.end != nil }); ended {
-			c.t.Fatalf("%s: the connection has ended with %v before; %v came", what, end.end, c.all())
+		if i := slices.IndexFunc(got, func(f h2Frame) bool { return f.end != nil }); i >= 0 {
+			c.t.Fatalf("%s: the connection has ended with %v before; %v came", what, got[i].end, got)
 		}
 		select {
 		case <-changed:

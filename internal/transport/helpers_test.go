@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a test waits for what must come. It is over only in a test that fails.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // started is a server under test.
 type started struct {

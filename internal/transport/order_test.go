@@ -102,7 +102,7 @@ func TestOrder(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
 				t.Parallel()
 				handle, streams := hold()
-				s := start(t, Config{Handle: handle})
+				s := start(t, Config{Handle: handle, closeWithin: patience})
 				random := rand.New(rand.NewPCG(seed, 0))
 				conn := s.dial(t)
 				next := make([]int, senders)
@@ -188,7 +188,7 @@ func TestDrainedIsNotLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			handle, streams := hold()
-			s := start(t, Config{Handle: handle})
+			s := start(t, Config{Handle: handle, closeWithin: patience})
 			random := rand.New(rand.NewPCG(1, 1))
 			conn := s.dial(t)
 			received := make(chan error, 1)

@@ -40,7 +40,7 @@ type pipe struct {
 	conn    net.Conn
 	raw     syscall.RawConn       // nil: this connection has no writes that do not wait
 	attempt func(fd uintptr) bool // writes out to fd; made once, for it escapes
-	tasks   *sync.WaitGroup       // of the goroutines that write queues
+	of      *Server               // knows of the goroutines that write queues
 	refill  func()                // called under mu when the queue is empty; it may queue more
 
 	mu       sync.Mutex
@@ -65,8 +65,8 @@ type waiting struct {
 	own     bool   // the bytes are the queue's: more can be put behind them
 }
 
-func (p *pipe) open(conn net.Conn, tasks *sync.WaitGroup) {
-	p.conn, p.tasks = conn, tasks
+func (p *pipe) open(conn net.Conn, of *Server) {
+	p.conn, p.of = conn, of
 	p.raw = rawConn(conn)
 	p.attempt = p.tryWrite
 }
@@ -111,7 +111,7 @@ func (p *pipe) enqueue(w waiting) {
 	}
 	if !p.flushing {
 		p.flushing = true
-		p.tasks.Go(p.flush)
+		p.of.tasks.Go(p.flush)
 	}
 }
 
@@ -158,7 +158,7 @@ func (p *pipe) shutDown() {
 		return
 	}
 	p.shut = true
-	_ = p.conn.SetReadDeadline(time.Now().Add(closeWithin)) // if it fails, so does the read
+	_ = p.conn.SetReadDeadline(time.Now().Add(p.of.closeWithin)) // if it fails, so does the read
 	p.wake()
 }
 

@@ -83,16 +83,19 @@ type Config struct {
 	QueueBytes int
 	// Logger is told what goes wrong; nil means nobody is.
 	Logger *slog.Logger
+
+	closeWithin time.Duration // for tests whose clients are slow; 0 means closeWithin
 }
 
 // Server serves streams.
 type Server struct {
-	handler    func(Stream)
-	maxMessage int
-	queueBytes int
-	logger     *slog.Logger
-	began      time.Time
-	tasks      sync.WaitGroup // all goroutines
+	handler     func(Stream)
+	maxMessage  int
+	queueBytes  int
+	closeWithin time.Duration
+	logger      *slog.Logger
+	began       time.Time
+	tasks       sync.WaitGroup // all goroutines
 
 	mu      sync.Mutex
 	conns   map[connection]struct{} // guarded by mu
@@ -114,7 +117,8 @@ func NewServer(config Config) *Server {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Server{
-		handler: config.Handle, maxMessage: config.MaxMessage, queueBytes: cmp.Or(config.QueueBytes, QueueBytes), logger: config.Logger, began: time.Now(), conns: map[connection]struct{}{},
+		handler: config.Handle, maxMessage: config.MaxMessage, queueBytes: cmp.Or(config.QueueBytes, QueueBytes),
+		closeWithin: cmp.Or(config.closeWithin, closeWithin), logger: config.Logger, began: time.Now(), conns: map[connection]struct{}{},
 	}
 }
 
@@ -300,4 +304,4 @@ func (s *Server) sweep(ctx context.Context) {
 }
 
 // endLater cuts a stream that was closed, if it does not come to its end.
-func (s *Server) endLater(stream Stream) { time.AfterFunc(closeWithin, stream.Abort) }
+func (s *Server) endLater(stream Stream) { time.AfterFunc(s.closeWithin, stream.Abort) }

@@ -89,7 +89,7 @@ func TestSlowReader(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d bytes", name, size), func(t *testing.T) {
 				t.Parallel()
 				handle, streams := hold()
-				s := start(t, Config{Handle: handle})
+				s := start(t, Config{Handle: handle, closeWithin: patience})
 				conn := s.dial(t)
 				if err := conn.SetReadBuffer(64 << 10); err != nil { // to read megabytes would take it longer than it is given
 					t.Fatal(err)
@@ -158,7 +158,7 @@ func TestManySmallToSlow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			handle, streams := hold()
-			s := start(t, Config{Handle: handle})
+			s := start(t, Config{Handle: handle, closeWithin: patience})
 			client := join(t, s.dial(t))
 			stream := await(t, streams, "a stream")
 			sent := 0
@@ -194,7 +194,7 @@ func TestLargeBatch(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
 				t.Parallel()
 				handle, streams := hold()
-				s := start(t, Config{Handle: handle})
+				s := start(t, Config{Handle: handle, closeWithin: patience})
 				client := join(t, s.dial(t))
 				stream := await(t, streams, "a stream")
 				var batch [][]byte

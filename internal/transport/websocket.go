@@ -75,7 +75,7 @@ func upgrade(server *Server, conn net.Conn, in *bufio.Reader) (*wsStream, error)
 	if err != nil {
 		return nil, err
 	}
-	s.pipe.open(conn, &server.tasks)
+	s.pipe.open(conn, server)
 	return s, nil
 }
 
@@ -332,9 +332,9 @@ func (s *wsStream) linger() {
 	broken, heardClose, drained := s.broken, s.heardClose, s.waitDrained()
 	s.mu.Unlock()
 	if !broken {
-		late := time.NewTimer(closeWithin)
+		late := time.NewTimer(s.server.closeWithin)
 		defer late.Stop()
-		_ = s.conn.SetReadDeadline(time.Now().Add(closeWithin)) // if it fails, so does the read
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.server.closeWithin)) // if it fails, so does the read
 		if !heardClose {
 			s.awaitClose()
 		}

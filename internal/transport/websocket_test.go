@@ -255,7 +255,7 @@ func TestWebSocketHalfClosed(t *testing.T) {
 	t.Parallel()
 	var sent int
 	done := make(chan struct{})
-	s := start(t, Config{Handle: func(s Stream) {
+	s := start(t, Config{closeWithin: patience, Handle: func(s Stream) {
 		defer close(done)
 		_, _ = s.Receive()
 		for !s.IsBehind() {

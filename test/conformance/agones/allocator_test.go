@@ -28,6 +28,9 @@ type (
 	labels   = map[string]string
 )
 
+// together is a batch in which requests that are made at once meet, on a busy machine too.
+const together = 2 * time.Second
+
 const noServer = "there is no available GameServer to allocate"
 
 // setupAllocator gives an allocator with at least so many Ready game servers, of the test's own or real.
@@ -232,7 +235,7 @@ func TestAnAllocatedServerIsFoundAgain(t *testing.T) {
 
 // This is why Guildhall finds a group's room by its own registry, and not by a label of the game server.
 func TestSelectorsDoNotHoldOneServerForAGroup(t *testing.T) {
-	a, ctx := setupAllocator(t, 4, 300*time.Millisecond)
+	a, ctx := setupAllocator(t, 4, together)
 	group := unique()
 	a.take(t, ctx, a.claim(group, a.allocated(group), a.ready()))
 	got := a.all(t, ctx, 3, func() *request { return a.claim(group, a.allocated(group), a.ready()) })
@@ -242,7 +245,7 @@ func TestSelectorsDoNotHoldOneServerForAGroup(t *testing.T) {
 }
 
 func TestExhaustedDoesNotMeanFull(t *testing.T) {
-	a, ctx := setupAllocator(t, 1, 300*time.Millisecond)
+	a, ctx := setupAllocator(t, 1, together)
 	group := unique()
 	a.take(t, ctx, a.claim(group, a.allocated(group), a.ready()))
 	got := a.all(t, ctx, 3, func() *request { return a.claim(group, a.allocated(group)) })

@@ -233,16 +233,16 @@ func TestReservedForATime(t *testing.T) {
 
 func TestAllocateEndsAReservation(t *testing.T) {
 	s := setupSDK(t)
-	s.ok(s.sdk.Reserve(s.ctx, &sdk.Duration{Seconds: 1}))
+	s.ok(s.sdk.Reserve(s.ctx, &sdk.Duration{Seconds: 3}))
 	s.reaches("Reserved")
 	s.ok(s.sdk.Allocate(s.ctx, empty))
 	s.reaches("Allocated")
-	// A reservation of another second that ends: by then the first one would have ended, too.
+	// By then the reservation would have ended.
 	stream, err := s.sdk.WatchGameServer(s.ctx, empty)
 	if err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(1500*time.Millisecond, func() {
+	timer := time.AfterFunc(3500*time.Millisecond, func() {
 		s.sdk.SetAnnotation(s.ctx, &sdk.KeyValue{Key: "later", Value: "1"})
 	})
 	defer timer.Stop()

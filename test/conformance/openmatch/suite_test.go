@@ -23,7 +23,7 @@ import (
 const environment = "GUILDHALL_TEST_OPENMATCH_"
 
 // eventually bounds every wait. A real server's cycle lasts 250 ms by default, and the machine may be busy.
-const eventually = 30 * time.Second
+const eventually = time.Minute
 
 // reconnect is longer than gRPC's longest backoff.
 const reconnect = 3 * time.Minute
