@@ -46,7 +46,7 @@ type Config struct {
 	// Server is the base URL of the frontend, for example http://127.0.0.1:7777. Required without Conn.
 	Server string
 	// Conn, if set, calls the frontend in place of Server and HTTPClient: a connection of the caller's to the frontend's gRPC port, for example
-	// 127.0.0.1:7778. For whoever brings thousands of players in, it halves what their way in costs, there and here.
+	// 127.0.0.1:7778. For whoever brings thousands of players in, their way in costs two thirds, there and here.
 	Conn grpc.ClientConnInterface
 	// Token is the player token. Required.
 	Token string

@@ -17,7 +17,7 @@ type Config struct {
 	process.Common
 	broker.Config
 	Listen     string          `split_words:"true" default:":7777" desc:"where players call: Connect, gRPC-Web and gRPC on one port"`
-	GRPCListen string          `split_words:"true" default:":7778" desc:"where players, and gateways of many players, call by gRPC alone, at half the cost"`
+	GRPCListen string          `split_words:"true" default:":7778" desc:"where players, and gateways of many players, call by gRPC alone, at two thirds of the cost"`
 	Kinds      guildhall.Kinds `split_words:"true" default:"guild capacity=1000 idle=30s history=1000; party capacity=100 idle=10s history=200" desc:"the kinds of groups; all services must have the same"`
 	Shards     int             `split_words:"true" default:"1" desc:"match profiles for each kind; directors must have the same"`
 	LeaseTTL   time.Duration   `split_words:"true" default:"3s" desc:"how long a host lives without a sign of life; all services must have the same"`

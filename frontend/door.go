@@ -20,7 +20,7 @@ type door struct {
 	keys   func() pass.PublicKeys // as they are now
 	kinds  guildhall.Kinds
 	banned func(guildhall.Group, guildhall.PlayerID) (registry.Ban, bool)
-	turns  turns
+	turns  *turns
 	logger *slog.Logger
 }
 
@@ -71,9 +71,9 @@ func (d *door) token(from caller) (pass.Token, error) {
 		return pass.Token{}, connect.NewError(connect.CodeUnauthenticated,
 			errors.New("no player token: send the header Authorization: Bearer TOKEN"))
 	}
-	d.turns.take()
-	token, err := pass.ReadToken(d.keys(), strings.TrimSpace(signed))
-	d.turns.give()
+	var token pass.Token
+	var err error
+	d.turns.do(func() { token, err = pass.ReadToken(d.keys(), strings.TrimSpace(signed)) })
 	if err != nil {
 		d.logger.Info("a player token was refused", "error", err)
 		return pass.Token{}, connect.NewError(connect.CodeUnauthenticated, errors.New("the player token is not valid or has expired"))

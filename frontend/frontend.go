@@ -115,7 +115,7 @@ func (f *Frontend) openLobby() error {
 	}
 	metrics := newMetrics(f.config.Metrics)
 	live := newLive(f.registry)
-	turns := newTurns()
+	turns := new(turns)
 	f.waits = newWaits(waitsConfig{
 		match: pb.NewFrontendServiceClient(f.match), nats: f.nats, live: live, logger: f.logger, metrics: metrics,
 		shards: f.config.Shards, ticketTTL: f.config.TicketTTL, lookAgain: f.config.LookAgain,

@@ -36,7 +36,7 @@ func TestDoor(t *testing.T) {
 	banned := func(group guildhall.Group, player guildhall.PlayerID) (registry.Ban, bool) {
 		return registry.Ban{}, group == outcast && player == "p1"
 	}
-	d := &door{keys: pass.DevelopmentKeys, kinds: kinds, banned: banned, turns: newTurns(), logger: slog.New(slog.DiscardHandler)}
+	d := &door{keys: pass.DevelopmentKeys, kinds: kinds, banned: banned, turns: new(turns), logger: slog.New(slog.DiscardHandler)}
 	mine, err := pass.DevelopmentToken(pass.Token{Player: "p1", Groups: []guildhall.Group{dragons, outcast}})
 	if err != nil {
 		t.Fatal(err)

@@ -29,8 +29,8 @@ const (
 	leastPing    = 5 * time.Second
 )
 
-// grpcLobby is the lobby by grpc-go, on a port of its own: a call costs half of what it does over net/http, on which gRPC
-// shares a port with everything else.
+// grpcLobby is the lobby by grpc-go, on a port of its own: the call itself costs half of what it does over net/http, where gRPC
+// shares a port with everything else, and a player two thirds.
 type grpcLobby struct {
 	guildhallv1.UnimplementedLobbyServiceServer
 	lobby *lobby

@@ -20,7 +20,7 @@ type lobby struct {
 	// Static after construction.
 	door     *door
 	minter   func() *pass.Minter // as it is now
-	turns    turns
+	turns    *turns
 	live     *live
 	waits    *waits
 	held     *held
@@ -217,13 +217,15 @@ func (l *lobby) admit(ctx context.Context, who visitor, placement *guildhallv1.P
 	if err := l.door.checkBan(who); err != nil { // they may have waited long
 		return nil, err
 	}
-	l.turns.take()
-	signed, expires, err := l.minter().Mint(pass.Pass{
+	admitted := pass.Pass{
 		Player: who.player, Group: who.group,
 		Host: guildhall.HostName(placement.GetHost()), Epoch: guildhall.Epoch(placement.GetEpoch()),
 		Traceparent: tracing.Parent(ctx),
-	})
-	l.turns.give()
+	}
+	var signed string
+	var expires time.Time
+	var err error
+	l.turns.do(func() { signed, expires, err = l.minter().Mint(admitted) })
 	if err != nil {
 		l.logger.Error("a pass could not be signed", "error", err)
 		return nil, connect.NewError(connect.CodeInternal, errors.New("no pass could be signed"))

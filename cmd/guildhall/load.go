@@ -35,7 +35,7 @@ CPU and memory are read from the server's hosts if they run on this machine; the
 // loadFlags are what all of them take.
 type loadFlags struct {
 	serverFlag
-	GRPC     string `name:"grpc" placeholder:"HOST:PORT" help:"Enter at the frontend's gRPC port, at half the cost, over TLS if the server's URL is https."`
+	GRPC     string `name:"grpc" placeholder:"HOST:PORT" help:"Enter at the frontend's gRPC port, at two thirds of the cost; over TLS if the server's URL is https."`
 	TokenKey string `placeholder:"FILE" help:"Sign player tokens with this private key (PEM, Ed25519); without it, a development server mints them."`
 	Capacity int    `placeholder:"N" help:"Players that a room of a guild seats, if the server's kinds are not the default ones."`
 	JSON     bool   `name:"json" help:"Print one JSON object."`

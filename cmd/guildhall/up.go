@@ -15,7 +15,7 @@ import (
 
 type upCommand struct {
 	Listen     string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"Where players call (default ${default})."`
-	GRPCListen string `name:"grpc-listen" placeholder:"HOST:PORT" help:"Where they call by gRPC alone, at half the cost (default: the next port)."`
+	GRPCListen string `name:"grpc-listen" placeholder:"HOST:PORT" help:"Where they call by gRPC alone, at two thirds of the cost (default: the next port)."`
 	Data       string `placeholder:"DIR" help:"Folder for all that lasts; without it, a temporary one."`
 	Hosts      int    `default:"2" help:"Ready hosts to keep (default ${default})."`
 
