@@ -31,13 +31,13 @@ var (
 	// Hosts.
 	hostMessage   = unit{"a host: a message", 159, "µs of CPU", derived, "benchmarks.md, Fan-out: the line through 100 × 10 members (37,600 deliveries/s) and 1 × 1,000 (92,000)"}
 	hostDelivery  = unit{"a host: each delivery of it", 10.7, "µs of CPU", derived, "the same line"}
-	hostSeat      = unit{"a host: a player who is seated", 500, "µs of CPU", derived, "benchmarks.md, Coming and going: 9 to 14 s for a storm of 10,000, hosts, services and NATS together; a third of it"}
+	hostSeat      = unit{"a host: a player who is seated", 430, "µs of CPU", measured, "benchmarks.md, Coming and going: the hosts' part of a storm of 10,000"}
 	hostPlayer    = unit{"a host: a connected player", 16.6, "KiB", measured, "benchmarks.md, An idle connection: gRPC"}
 	hostRoom      = unit{"a host: a room", 17, "KiB", measured, "designs/simulation.md, A crowd: the heap of a room and its writer, and a goroutine"}
 	hostBase      = unit{"a host: the process", 30, "MiB", measured, "scaling.md, Measured for this page: a host that nobody has been given"}
 	hostPorts     = unit{"a node: ports for hosts", 1000, "ports", defaulted, "Agones gives out 7000 to 8000"}
 	clusterHosts  = unit{"a Kubernetes cluster: hosts", 5000, "hosts", chosen, "two objects in etcd for each, and some writes for each room"}
-	frontendEnter = unit{"a frontend: a player who enters", 900, "µs of CPU", derived, "the same storm: two thirds of it, with NATS's and the director's part"}
+	frontendEnter = unit{"a frontend: a player who enters", 330, "µs of CPU", measured, "benchmarks.md, A storm: the port of all protocols, with NATS's and the director's part"}
 	frontendWait  = unit{"a frontend: a player who waits", 25, "KiB", measured, "scaling.md, Measured for this page: a storm that waits"}
 
 	// Placement.
@@ -49,8 +49,8 @@ var (
 	tickets       = unit{"Open Match: tickets", 3600, "tickets/s", measured, "a burst of 10,000 with 1 in 50 watched: 3,600 to 3,700 a second; ours are not watched"}
 	ticketCPU     = unit{"Open Match: a ticket", 300, "µs of CPU", measured, "the same bursts, all services and the director: 254 to 300"}
 	ticketRedis   = unit{"Redis: a ticket", 540, "bytes", measured, "scaling.md, Measured for this page: Redis"}
-	ticketKept    = unit{"Redis: how long an assigned ticket stays", 600, "s", defaulted, "Open Match's assignedDeleteTimeout"}
-	cycle         = unit{"Open Match: from a ticket to its assignment", 0.5, "s", measured, "benchmarks.md, From Enter to the assignment: with the configuration of the chart"}
+	ticketKept    = unit{"Redis: how long an assigned ticket stays", 60, "s", chosen, "Open Match's assignedDeleteTimeout, as our values set it"}
+	cycle         = unit{"Open Match: from a ticket to its assignment", 0.046, "s", measured, "benchmarks.md, From Enter to the assignment: with the configuration of the chart"}
 	shardRate     = unit{"a shard: groups that open", 500, "groups/s", chosen, "250 matches in a fetch of half a second"}
 
 	// NATS, three nodes.
