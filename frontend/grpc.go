@@ -81,8 +81,7 @@ func grpcError(err error) error {
 		return nil
 	}
 	message := err.Error()
-	var refused *connect.Error
-	if errors.As(err, &refused) {
+	if refused, is := errors.AsType[*connect.Error](err); is {
 		message = refused.Message() // without its code
 	}
 	return status.Error(codes.Code(connect.CodeOf(err)), message)
