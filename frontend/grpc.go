@@ -42,7 +42,7 @@ func (g grpcLobby) FileTicket(ctx context.Context, request *guildhallv1.FileTick
 }
 
 func (g grpcLobby) WatchAssignment(request *guildhallv1.WatchAssignmentRequest, stream grpc.ServerStreamingServer[guildhallv1.WatchAssignmentResponse]) error {
-	return grpcError(g.lobby.watchAssignment(stream.Context(), callerByMetadata(stream.Context()), request, stream.Send))
+	return grpcError(g.lobby.watchAssignment(stream.Context(), callerByMetadata(stream.Context()), request, sendInConnectsTerms(stream.Send)))
 }
 
 func (g grpcLobby) CancelTicket(ctx context.Context, request *guildhallv1.CancelTicketRequest) (*guildhallv1.CancelTicketResponse, error) {
@@ -51,7 +51,7 @@ func (g grpcLobby) CancelTicket(ctx context.Context, request *guildhallv1.Cancel
 }
 
 func (g grpcLobby) Enter(request *guildhallv1.EnterRequest, stream grpc.ServerStreamingServer[guildhallv1.EnterResponse]) error {
-	return grpcError(g.lobby.enter(stream.Context(), callerByMetadata(stream.Context()), request, stream.Send))
+	return grpcError(g.lobby.enter(stream.Context(), callerByMetadata(stream.Context()), request, sendInConnectsTerms(stream.Send)))
 }
 
 // grpcDevelopment is development mode by grpc-go.
@@ -85,6 +85,18 @@ func grpcError(err error) error {
 		message = refused.Message() // without its code
 	}
 	return status.Error(codes.Code(connect.CodeOf(err)), message)
+}
+
+// sendInConnectsTerms has a stream of grpc-go say in connect's terms, which are the lobby's, why it does not send.
+func sendInConnectsTerms[T any](send func(*T) error) func(*T) error {
+	return func(message *T) error {
+		err := send(message)
+		if err == nil {
+			return nil
+		}
+		told := status.Convert(err)
+		return connect.NewError(connect.Code(told.Code()), errors.New(told.Message()))
+	}
 }
 
 // grpcServer serves the port of gRPC alone.
