@@ -37,7 +37,7 @@ var (
 	hostBase      = unit{"a host: the process", 30, "MiB", measured, "scaling.md, Measured for this page: a host that nobody has been given"}
 	hostPorts     = unit{"a node: ports for hosts", 1000, "ports", defaulted, "Agones gives out 7000 to 8000"}
 	clusterHosts  = unit{"a Kubernetes cluster: hosts", 5000, "hosts", chosen, "two objects in etcd for each, and some writes for each room"}
-	frontendEnter = unit{"a frontend: a player who enters", 330, "µs of CPU", measured, "benchmarks.md, A storm: the port of all protocols, with NATS's and the director's part"}
+	frontendEnter = unit{"a frontend: a player who enters", 330, "µs of CPU", measured, "benchmarks.md, On a real Open Match: a storm at the port of all protocols, with NATS's and the director's part"}
 	frontendWait  = unit{"a frontend: a player who waits", 25, "KiB", measured, "scaling.md, Measured for this page: a storm that waits"}
 
 	// Placement.
