@@ -8,6 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
 	"github.com/guildhall-dev/guildhall"
 	guildhallv1 "github.com/guildhall-dev/guildhall/api/guildhall/v1"
 	"github.com/guildhall-dev/guildhall/client"
@@ -65,6 +68,23 @@ func ExampleConfig_after() {
 	}
 	if err := room.Err(); err != nil {
 		log.Fatal(err)
+	}
+}
+
+// A gateway brings all of its players in over one connection, to the frontends' gRPC port. Each has a token of their own.
+func ExampleConfig_conn() {
+	// In a cluster all frontends, in turns: dns:///guildhall-frontend-grpc.guildhall:7778, with the policy round_robin.
+	conn, err := grpc.NewClient("127.0.0.1:7778", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	for _, token := range []string{"a player's token", "another player's token"} {
+		assignment, err := client.Enter(context.Background(), client.Config{Conn: conn, Token: token}, guildhall.Group{Kind: "party", ID: "42"})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(assignment.GetAddress(), assignment.GetPass())
 	}
 }
 

@@ -37,17 +37,17 @@ const (
 // Frontend is the service.
 type Frontend struct {
 	// Static after construction.
-	config   Config
-	logger   *slog.Logger
-	admin    *process.Admin
-	listener net.Listener
-	grpc     net.Listener
-	secrets  *secret.Files
-	nats     *nats.Conn
-	match    *grpc.ClientConn
-	registry *registry.Registry
-	waits    *waits
-	lobby    *lobby
+	config       Config
+	logger       *slog.Logger
+	admin        *process.Admin
+	listener     net.Listener
+	grpcListener net.Listener
+	secrets      *secret.Files
+	nats         *nats.Conn
+	match        *grpc.ClientConn
+	registry     *registry.Registry
+	waits        *waits
+	lobby        *lobby
 }
 
 // New validates the configuration, connects, and opens the listeners.
@@ -69,10 +69,10 @@ func New(config Config) (*Frontend, error) {
 		return nil, err
 	}
 	undo.Add(f.listener.Close)
-	if f.grpc, err = process.Listen("GRPC_LISTEN", config.GRPCListen); err != nil {
+	if f.grpcListener, err = process.Listen("GRPC_LISTEN", config.GRPCListen); err != nil {
 		return nil, err
 	}
-	undo.Add(f.grpc.Close)
+	undo.Add(f.grpcListener.Close)
 	undo.Add(f.closeConns)
 	if err := f.connect(); err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func (f *Frontend) closeConns() error {
 func (f *Frontend) Addr() string { return f.listener.Addr().String() }
 
 // GRPCAddr gives the address that is called by gRPC alone.
-func (f *Frontend) GRPCAddr() string { return f.grpc.Addr().String() }
+func (f *Frontend) GRPCAddr() string { return f.grpcListener.Addr().String() }
 
 // AdminAddr gives the address of the admin port.
 func (f *Frontend) AdminAddr() string { return f.admin.Addr() }
@@ -175,7 +175,7 @@ func (f *Frontend) Started() <-chan struct{} { return f.admin.Started() }
 
 // Close gives up what New opened, for a service that is not run.
 func (f *Frontend) Close() error {
-	return errors.Join(f.closeConns(), f.listener.Close(), f.grpc.Close(), f.admin.Close())
+	return errors.Join(f.closeConns(), f.listener.Close(), f.grpcListener.Close(), f.admin.Close())
 }
 
 // Run serves until ctx ends. Players who wait then are told to come back, and their tickets are withdrawn.
@@ -195,7 +195,7 @@ func (f *Frontend) Run(ctx context.Context) error {
 		defer stop()
 		serving, ctx := errgroup.WithContext(ctx)
 		serving.Go(func() error { return process.ServeHTTP(ctx, f.httpServer(), f.listener, f.config.StopGrace) })
-		serving.Go(func() error { return f.grpcServer().Serve(ctx, f.grpc, f.config.StopGrace) })
+		serving.Go(func() error { return f.grpcServer().Serve(ctx, f.grpcListener, f.config.StopGrace) })
 		return serving.Wait()
 	}))
 	return errors.Join(err, f.closeConns())
