@@ -20,6 +20,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -97,6 +98,9 @@ func (r *run) dial(connections int) error {
 	if r.config.GRPC == "" {
 		return nil
 	}
+	if _, _, err := net.SplitHostPort(r.config.GRPC); err != nil {
+		return fmt.Errorf("--grpc %q: want host:port, such as 127.0.0.1:7778: %w", r.config.GRPC, err)
+	}
 	creds := insecure.NewCredentials()
 	if strings.HasPrefix(r.config.Server, "https:") {
 		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
@@ -105,7 +109,7 @@ func (r *run) dial(connections int) error {
 		conn, err := grpc.NewClient(r.config.GRPC, grpc.WithTransportCredentials(creds))
 		if err != nil {
 			r.close()
-			return fmt.Errorf("load: GRPC %q: %w", r.config.GRPC, err)
+			return fmt.Errorf("--grpc %q: %w", r.config.GRPC, err)
 		}
 		r.conns = append(r.conns, conn)
 	}

@@ -52,9 +52,11 @@ func TestNobodyAtTheGRPCPort(t *testing.T) {
 	if r.Failed != 4 || !strings.Contains(r.FirstError, "127.0.0.1:1") || len(r.Breaches()) == 0 {
 		t.Errorf("it gave %+v", r)
 	}
-	config.GRPC = "\x00"
-	if _, err := Storm(ctx, StormConfig{Config: config, Groups: 1, Players: 1}); err == nil || !strings.Contains(err.Error(), "GRPC") {
-		t.Errorf("entering at no address: %v", err)
+	for _, address := range []string{"\x00:1", "nonsense", "http://127.0.0.1:7778"} {
+		config.GRPC = address
+		if _, err := Storm(ctx, StormConfig{Config: config, Groups: 1, Players: 1}); err == nil || !strings.Contains(err.Error(), "--grpc") {
+			t.Errorf("entering at %q: %v", address, err)
+		}
 	}
 }
 

@@ -145,6 +145,7 @@ func TestLoadRefuses(t *testing.T) {
 		"is no time":                {"churn", "--seconds", "long"},
 		"missing flags":             {"storm", "--groups", "1"},
 		"--token-key":               {"storm", "--groups", "1", "--players", "1", "--token-key", "/nowhere"},
+		"--grpc":                    {"storm", "--groups", "1", "--players", "1", "--grpc", "nonsense"},
 		"--html":                    {"storm", "--groups", "1", "--players", "1", "--html", "/nowhere/page.html"},
 		"guildhall up":              {"storm", "--groups", "1", "--players", "1", "--server", nobody},
 		"--connections":             {"idle", "--connections", "0"},
