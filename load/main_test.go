@@ -47,11 +47,10 @@ func TestMain(m *testing.M) {
 
 // server is one stack for all tests: groups of different runs do not meet.
 var server struct {
-	once   sync.Once
-	stack  *embedded.Stack
-	err    error
-	cancel context.CancelFunc
-	done   chan error
+	once  sync.Once
+	stack *embedded.Stack
+	stop  func() error
+	err   error
 }
 
 func testHost() (*exec.Cmd, error) {
@@ -64,28 +63,34 @@ func testHost() (*exec.Cmd, error) {
 	return command, nil
 }
 
-func startServer() {
-	stack, err := embedded.New(embedded.Config{HostCommand: testHost, Hosts: 2})
+// startStack starts a stack and waits until a player can enter. The caller stops it, also one that is never ready.
+func startStack() (stack *embedded.Stack, stop func() error, err error) {
+	stack, err = embedded.New(embedded.Config{HostCommand: testHost, Hosts: 2})
 	if err != nil {
-		server.err = err
-		return
+		return nil, func() error { return nil }, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	server.stack, server.cancel, server.done = stack, cancel, make(chan error, 1)
-	go func() { server.done <- stack.Run(ctx) }()
+	done := make(chan error, 1)
+	go func() { done <- stack.Run(ctx) }()
+	stop = func() error {
+		cancel()
+		return <-done
+	}
 	select {
 	case <-stack.Ready():
+		return stack, stop, nil
 	case <-time.After(patience):
-		server.err = errors.New("the stack is never ready")
+		return stack, stop, errors.New("the stack is never ready")
 	}
 }
 
+func startServer() { server.stack, server.stop, server.err = startStack() }
+
 func stopServer() error {
-	if server.stack == nil {
+	if server.stop == nil {
 		return nil
 	}
-	server.cancel()
-	return <-server.done
+	return server.stop()
 }
 
 // setup gives a configuration for the server.

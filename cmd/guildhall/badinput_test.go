@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/guildhall-dev/guildhall/internal/brokerlocal"
 )
 
 func TestBadInputGetsAClearError(t *testing.T) {
@@ -79,10 +82,9 @@ func TestBadInputGetsAClearError(t *testing.T) {
 // freeAddress gives an address where nobody listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := brokerlocal.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 }
